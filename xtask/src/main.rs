@@ -1,2 +1,100 @@
-//! (skeleton)
-fn main() {}
+//! `cargo xtask`: what a `make` target would need a script for — the stages of a check, the tidy rules, benches, soaks.
+//!
+//! Each subcommand is one module. Read [`ci`] first: it names every stage that a change must pass.
+#![expect(
+    clippy::print_stdout,
+    reason = "a build tool talks to the person who typed it"
+)]
+
+mod bench;
+mod cargo;
+mod ci;
+mod soak;
+mod test_run;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's build tool.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every stage that a change must pass, each with its time; closes with `N passed, N failed`.
+    Ci(ci::Options),
+    /// The rules of the style guide that no compiler checks.
+    Tidy,
+    /// Build every binary and fetch the embedded engine.
+    Build,
+    /// Build, then start the whole pipeline with the demo; what follows goes to `ja4 up`.
+    Run {
+        /// Arguments for `ja4 up` in place of `--demo`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Print the figures of every component beside the machine and the floor of each.
+    Bench(bench::Options),
+    /// Fuzz every parser for an hour and run the pipeline under load for long.
+    Soak(soak::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `Ok(false)` when the command ran and found something wrong, which it has already said.
+fn run(cli: Cli) -> anyhow::Result<bool> {
+    let root = workspace_root();
+    match cli.command {
+        Command::Ci(options) => Ok(ci::run(&root, &options)),
+        Command::Tidy => Ok(ci::report_findings(&tidy::findings(&root)?)),
+        Command::Build => build(&root).map(|()| true),
+        Command::Run { args } => {
+            build(&root)?;
+            start(&root, &args)
+        }
+        Command::Bench(options) => bench::run(&root, &options),
+        Command::Soak(options) => soak::run(&root, &options),
+    }
+}
+
+fn build(root: &Path) -> anyhow::Result<()> {
+    cargo::cargo(root, &["build", "--workspace", "--bins"])?;
+    cargo::fetch_engine(root)
+}
+
+/// Becomes `ja4 up`, so that ctrl-C and the exit status are its own.
+fn start(root: &Path, args: &[String]) -> anyhow::Result<bool> {
+    use std::os::unix::process::CommandExt as _;
+    let ja4 = cargo::target_dir(root)?.join("debug").join("ja4");
+    let mut command = std::process::Command::new(&ja4);
+    command.arg("up");
+    if args.is_empty() {
+        command.arg("--demo");
+    } else {
+        command.args(args);
+    }
+    Err(anyhow::Error::new(command.exec()).context(format!("could not start {}", ja4.display())))
+}
+
+/// The folder of the root `Cargo.toml`: xtask is run from the checkout it was built in.
+fn workspace_root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
