@@ -1,0 +1,9 @@
+-- Most frequent values of every facet of a window of whole hours.
+-- for: dashboard
+SELECT dim, value, sum(requests) AS n_requests, sum(errors) AS n_errors, uniqHLL12Merge(clients) AS n_clients
+FROM {processing}.agg_facet_1h
+WHERE dim != 'user_agent' AND hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
+GROUP BY dim, value
+ORDER BY dim, n_requests DESC
+LIMIT {limit:UInt32} BY dim
+LIMIT 1000

@@ -1,0 +1,7 @@
+-- Scores of one group.
+-- for: dashboard
+SELECT window_end, model_name, model_version, clients, requests, score, reasons
+FROM {processing}.ml_group_scores
+WHERE group_kind = {kind:String} AND group_value = {value:String} AND window_end >= {from:DateTime('UTC')} AND window_end < {to:DateTime('UTC')}
+ORDER BY window_end DESC
+LIMIT {limit:UInt32}
