@@ -67,8 +67,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
                     "libfuzzer",
                     "--rustc-bootstrap",
                 ])
-                .args(["--package", &target.package, "--test", &target.file])
-                .args(["--time", &options.fuzz_time, "--sanitizer", "NONE", &target.name]),
+                .args(["--package", &target.package])
+                .args(["-T", &options.fuzz_time, "--sanitizer", "NONE", &target.name]),
         );
         if let Err(error) = result {
             println!("FAILED: {error:#}");
