@@ -1,0 +1,56 @@
+//! Exit statuses of every binary, and the one way of saying a failure.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// Failed while running.
+pub const FAILED: u8 = 1;
+/// Wrong use or configuration.
+pub const WRONG_USE: u8 = 2;
+
+/// Why a process ends other than well.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line or the configuration is wrong: exit status 2.
+    WrongUse(Box<dyn std::error::Error + Send + Sync>),
+    /// Anything else: exit status 1.
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Failure {
+    /// Wraps an error as wrong use.
+    pub fn wrong_use(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::WrongUse(error.into())
+    }
+
+    /// Wraps an error as a failure while running.
+    pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Ends `main`: prints `name: error: cause: cause` as one line on stderr and gives the status.
+#[expect(
+    clippy::print_stderr,
+    reason = "the last word of a process, after its log may be gone"
+)]
+pub fn report(name: &str, result: Result<(), Failure>) -> ExitCode {
+    let (error, status) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::WrongUse(error)) => (error, WRONG_USE),
+        Err(Failure::Failed(error)) => (error, FAILED),
+    };
+    eprintln!("{name}: {}", chain(error.as_ref()));
+    ExitCode::from(status)
+}
+
+/// The error and all its causes in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(line, ": {error}").expect("writing to a String does not fail");
+        cause = error.source();
+    }
+    line.replace('\n', " ")
+}
