@@ -51,8 +51,8 @@ pub struct IpPacket<'a> {
     pub ttl: u8,
     /// True if this is one piece of a larger packet; `payload` is then that piece.
     pub is_fragment: bool,
-    /// True if the capture ends before the packet does.
-    pub is_cut: bool,
+    /// Bytes of `payload` that the capture left out; zero unless its snapshot length was too short.
+    pub cut_bytes: u32,
     /// Bytes of the transport layer, without link padding.
     pub payload: &'a [u8],
 }
@@ -125,7 +125,7 @@ fn parse_ipv4(packet: &[u8]) -> Result<IpPacket<'_>, ParseIpError> {
         protocol: IpProtocol(*protocol),
         ttl: *ttl,
         is_fragment,
-        is_cut: rest.len() < payload_len,
+        cut_bytes: cut_bytes(rest, payload_len),
         payload: rest.get(..payload_len).unwrap_or(rest),
     })
 }
@@ -152,9 +152,14 @@ fn parse_ipv6(packet: &[u8]) -> Result<IpPacket<'_>, ParseIpError> {
         protocol,
         ttl,
         is_fragment,
-        is_cut: rest.len() < payload_len,
+        cut_bytes: cut_bytes(rest, payload_len),
         payload,
     })
+}
+
+/// How many of `declared` bytes are missing; at most 65 535, the range of the length field.
+fn cut_bytes(captured: &[u8], declared: usize) -> u32 {
+    u32::try_from(declared.saturating_sub(captured.len())).unwrap_or(u32::MAX)
 }
 
 /// Walks to the transport header; stops at a fragment that does not hold it.
@@ -219,7 +224,7 @@ mod tests {
     fn link_padding_behind_ipv4_is_not_payload() {
         let packet = ipv4(5, 22, 0, &[1, 2, 0, 0, 0, 0]);
         let read = parse_ip(EtherType::IPV4, &packet).unwrap();
-        assert_eq!((read.payload, read.ttl, read.is_cut), (&[1, 2][..], 64, false));
+        assert_eq!((read.payload, read.ttl, read.cut_bytes), (&[1, 2][..], 64, 0));
         assert_eq!(read.src.to_std().to_string(), "10.0.0.1");
     }
 
@@ -239,7 +244,7 @@ mod tests {
     fn a_short_capture_is_flagged() {
         let packet = ipv4(5, 100, 0, &[1]);
         let read = parse_ip(EtherType::IPV4, &packet).unwrap();
-        assert!(read.is_cut);
+        assert_eq!(read.cut_bytes, 79);
         assert_eq!(read.payload, &[1]);
     }
 

@@ -25,6 +25,8 @@ pub struct TcpSegment<'a> {
     pub options: &'a [u8],
     /// Payload that was captured.
     pub payload: &'a [u8],
+    /// Bytes behind `payload` that were sent but not captured.
+    pub cut_bytes: u32,
 }
 
 impl TcpSegment<'_> {
@@ -34,7 +36,8 @@ impl TcpSegment<'_> {
         let control =
             u32::from(self.flags.has(TcpFlags::SYN)).wrapping_add(u32::from(self.flags.has(TcpFlags::FIN)));
         let len = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
-        self.seq.add(len.wrapping_add(control))
+        self.seq
+            .add(len.wrapping_add(self.cut_bytes).wrapping_add(control))
     }
 }
 
@@ -116,10 +119,12 @@ pub enum ParseTcpError {
 /// Reads the TCP header of `bytes`. The checksum is not verified: captures on the sending machine
 /// hold segments whose checksum the network card has yet to write.
 ///
+/// `cut_bytes` is how many bytes of the packet the capture left out at its end.
+///
 /// # Errors
 /// See [`ParseTcpError`].
 #[inline]
-pub fn parse_tcp(bytes: &[u8]) -> Result<TcpSegment<'_>, ParseTcpError> {
+pub fn parse_tcp(bytes: &[u8], cut_bytes: u32) -> Result<TcpSegment<'_>, ParseTcpError> {
     let header: &[u8; 20] = bytes.first_chunk().ok_or(ParseTcpError::Truncated)?;
     let [
         s0,
@@ -156,6 +161,7 @@ pub fn parse_tcp(bytes: &[u8]) -> Result<TcpSegment<'_>, ParseTcpError> {
         window: u16::from_be_bytes([w0, w1]),
         options: header_bytes.get(20..).unwrap_or_default(),
         payload,
+        cut_bytes,
     })
 }
 
@@ -250,7 +256,7 @@ mod tests {
     #[test]
     fn header_options_and_payload_are_split() {
         let bytes = segment(6, 0x12, &[1, 1, 1, 0, 7, 8]);
-        let read = parse_tcp(&bytes).unwrap();
+        let read = parse_tcp(&bytes, 0).unwrap();
         assert_eq!((read.src_port, read.dst_port, read.window), (40000, 443, 64240));
         assert_eq!((read.options, read.payload), (&[1, 1, 1, 0][..], &[7, 8][..]));
         assert!(read.flags.has(TcpFlags::SYN) && read.flags.has(TcpFlags::ACK));
@@ -259,9 +265,12 @@ mod tests {
 
     #[test]
     fn short_and_lying_headers_are_errors() {
-        assert_eq!(parse_tcp(&segment(4, 0, &[])), Err(ParseTcpError::Malformed));
-        assert_eq!(parse_tcp(&segment(6, 0, &[0, 0])), Err(ParseTcpError::Truncated));
-        assert_eq!(parse_tcp(&[0; 19]), Err(ParseTcpError::Truncated));
+        assert_eq!(parse_tcp(&segment(4, 0, &[]), 0), Err(ParseTcpError::Malformed));
+        assert_eq!(
+            parse_tcp(&segment(6, 0, &[0, 0]), 0),
+            Err(ParseTcpError::Truncated)
+        );
+        assert_eq!(parse_tcp(&[0; 19], 0), Err(ParseTcpError::Truncated));
     }
 
     #[test]

@@ -1,4 +1,9 @@
 //! Every TLS hello of the shared corpus `hellos.tsv` has the fingerprints that stand beside it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
 
 use std::path::Path;
 
