@@ -17,7 +17,7 @@ WITH
     i % 5 AS k,
     cityHash64(s, 1) AS h1,
     cityHash64(i, 2) AS h2,
-    if(h1 % 50 = 0, toUInt32(h1 % 100), toUInt32(100 + h1 % 1500000)) AS client,
+    if(h1 % 50 = 0, toUInt32(h1 % 100), toUInt32(100 + h1 % 300000)) AS client,
     cityHash64(client, 3) AS c1,
     toUInt32(pow((c1 % 1000003) / 1000003, 3) * 300) AS ja4_no,
     toUInt32(pow((cityHash64(client, 4) % 1000003) / 1000003, 3) * 2000) AS ua_no,
