@@ -1,5 +1,7 @@
 //! Events of the sensor: a connection opened, said its hello, was confirmed, ended.
 
+use std::sync::Arc;
+
 use crate::WallNs;
 use crate::address::{CanonicalAddr, Endpoint, Pair};
 use crate::id::ConnUid;
@@ -328,8 +330,8 @@ pub struct ClientHello<'a> {
     pub conn: ConnFacts<'a>,
     /// 0 for the first hello of the connection, 1 for the one after a HelloRetryRequest.
     pub hello_index: u8,
-    /// Fingerprints and offers.
-    pub tls: TlsFacts<'a>,
+    /// Fingerprints and offers; shared, because many connections of one program say the same.
+    pub tls: Arc<TlsFacts<'a>>,
     /// Server name as sent; empty if none.
     pub sni: Text<'a>,
     /// Client random.

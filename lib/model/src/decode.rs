@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -334,7 +335,7 @@ impl<'a> HelloWire<'a> {
         Ok(ClientHello {
             conn,
             hello_index: self.hello_index,
-            tls: TlsFacts {
+            tls: Arc::new(TlsFacts {
                 ja4: self.ja4,
                 ja4_r: self.ja4_r,
                 ja4_norm: self.ja4_norm,
@@ -345,7 +346,7 @@ impl<'a> HelloWire<'a> {
                 ech: self.ech,
                 psk: self.psk,
                 pq: self.pq,
-            },
+            }),
             sni: self.sni,
             client_random: self.client_random.0,
             hello_bytes: self.hello_bytes,

@@ -97,7 +97,7 @@ fn samples() -> Vec<Event<'static>> {
     let hello = ClientHello {
         conn: conn(),
         hello_index: 1,
-        tls: TlsFacts {
+        tls: std::sync::Arc::new(TlsFacts {
             ja4: "t13d1516h2_8daaf6152771_e5627efa2ab1".into(),
             ja4_r: "r".into(),
             ja4_norm: "n".into(),
@@ -108,7 +108,7 @@ fn samples() -> Vec<Event<'static>> {
             ech: true,
             psk: true,
             pq: true,
-        },
+        }),
         sni: vec![0xc3].into(),
         client_random: [0xab; 32],
         hello_bytes: 1980,
