@@ -70,7 +70,7 @@ enum ListKind {
 enum RandomUse {
     Absent,
     Unique,
-    /// Another connection has the same one, or had it when this one came.
+    /// Another connection has the same one, or had it while this one was here.
     Shared,
 }
 
@@ -231,7 +231,10 @@ pub(crate) struct Connections<C> {
     slab: Slab<Conn<C>>,
     by_endpoint: Index,
     by_uid: Index,
+    /// Randoms that only one connection has.
     by_random: Index,
+    /// Randoms that several connections have, and how many.
+    shared_randoms: HashMap<[u8; 32], usize, RandomState>,
     by_binding: Index,
     bindings: Slab<Binding>,
     /// Ids under which other nodes know a merged connection.
@@ -261,6 +264,7 @@ impl<C> Connections<C> {
     pub(crate) fn new(hasher: RandomState, retention_ns: u64) -> Self {
         Self {
             aliases: HashMap::with_hasher(hasher.clone()),
+            shared_randoms: HashMap::with_hasher(hasher.clone()),
             hasher,
             slab: Slab::new(),
             by_endpoint: Index::default(),
@@ -548,16 +552,22 @@ impl<C> Connections<C> {
         if self.slab.get(idx).random_use != RandomUse::Absent {
             return;
         }
-        let other = self.find_random(&random);
+        let hash = self.hasher.hash_one(random);
+        let random_use = if let Some(sharers) = self.shared_randoms.get_mut(&random) {
+            *sharers += 1;
+            RandomUse::Shared
+        } else if let Some(other) = self.find_random(&random) {
+            self.slab.get_mut(other).random_use = RandomUse::Shared;
+            self.by_random.remove(hash, |value| value == other);
+            self.shared_randoms.insert(random, 2);
+            RandomUse::Shared
+        } else {
+            self.by_random.put(hash, idx, |_| false);
+            RandomUse::Unique
+        };
         let conn = self.slab.get_mut(idx);
         conn.random = random;
-        if let Some(other) = other {
-            conn.random_use = RandomUse::Shared;
-            self.slab.get_mut(other).random_use = RandomUse::Shared;
-        } else {
-            conn.random_use = RandomUse::Unique;
-            self.by_random.put(self.hasher.hash_one(random), idx, |_| false);
-        }
+        conn.random_use = random_use;
     }
 
     /// Binds a producer's connection id. An older binding of the same id is replaced: ids come back.
@@ -841,6 +851,25 @@ impl<C> Connections<C> {
         None
     }
 
+    fn release_random(&mut self, idx: u32) {
+        let conn = self.slab.get(idx);
+        match conn.random_use {
+            RandomUse::Absent => {}
+            RandomUse::Unique => {
+                let hash = self.hasher.hash_one(conn.random);
+                self.by_random.remove(hash, |value| value == idx);
+            }
+            RandomUse::Shared => {
+                if let Some(sharers) = self.shared_randoms.get_mut(&conn.random) {
+                    *sharers -= 1;
+                    if *sharers == 0 {
+                        self.shared_randoms.remove(&conn.random);
+                    }
+                }
+            }
+        }
+    }
+
     /// Forgets a connection and everything that leads to it.
     pub(crate) fn remove(&mut self, idx: u32) -> Option<Conn<C>> {
         self.leave(idx);
@@ -848,13 +877,10 @@ impl<C> Connections<C> {
         for number in 0..n_views {
             self.unlink_view(idx, number);
         }
+        self.release_random(idx);
         let conn = self.slab.get(idx);
-        self.by_uid
-            .remove(self.hasher.hash_one(conn.uid), |value| value == idx);
-        if conn.random_use != RandomUse::Absent {
-            self.by_random
-                .remove(self.hasher.hash_one(conn.random), |value| value == idx);
-        }
+        let uid_hash = self.hasher.hash_one(conn.uid);
+        self.by_uid.remove(uid_hash, |value| value == idx);
         let conn = self.slab.remove(idx)?;
         for (stream, conn_id) in conn.bindings() {
             self.unbind(stream, conn_id);
