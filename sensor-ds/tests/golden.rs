@@ -159,7 +159,9 @@ fn every_expected_hello_is_right_and_nothing_else_is_reported() {
     println!("golden.tsv: {n_right} of {n_expected} right");
     for (reason, places) in &out_of_reach {
         println!("not yet, {reason}: {}", places.len());
-        places.iter().for_each(|place| println!("  {place}"));
+        for place in places {
+            println!("  {place}");
+        }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(

@@ -16,7 +16,7 @@ pub(crate) const WINDOW_BYTES: i32 = 16 * 1024 * 1024;
 
 /// How far the acknowledgement of a repeated segment may lie from what the other side sent last: what
 /// can be in flight within one retransmission time at 100 Mbit/s.
-const REPEATED_ACK_BYTES: i32 = 1024 * 1024;
+const REPEATED_ACK_BYTES: u32 = 1024 * 1024;
 
 /// The next number of each side, where known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,12 +48,19 @@ impl Numbers {
 
     /// True if the segment can belong to this connection.
     pub(crate) fn fits(&self, side: Side, segment: &TcpSegment<'_>) -> bool {
-        let near = |number: SeqNum, expected: SeqNum| number.since(expected).abs() <= WINDOW_BYTES;
+        let near = |number: SeqNum, expected: SeqNum| {
+            number.since(expected).unsigned_abs() <= WINDOW_BYTES.unsigned_abs()
+        };
         match (self.expected(side), self.expected(side.other())) {
             (Some(expected), _) => near(segment.seq, expected),
             (None, Some(other)) if segment.flags.has(TcpFlags::ACK) => near(segment.ack, other),
             _ => true,
         }
+    }
+
+    /// True if the segment starts exactly at the expected number.
+    pub(crate) fn continues(&self, side: Side, segment: &TcpSegment<'_>) -> bool {
+        self.expected(side) == Some(segment.seq)
     }
 
     /// True if a RST of `side` counts: exactly at the expected number.
@@ -103,7 +110,7 @@ impl Numbers {
     fn acks_recently(&self, other: usize, segment: &TcpSegment<'_>) -> bool {
         !self.known[other]
             || segment.flags.has(TcpFlags::ACK)
-                && segment.ack.since(self.next[other]).abs() <= REPEATED_ACK_BYTES
+                && segment.ack.since(self.next[other]).unsigned_abs() <= REPEATED_ACK_BYTES
     }
 
     /// Moves the other side on to what a believed segment acknowledges, if that segment starts exactly

@@ -73,6 +73,13 @@ struct Arrival<'a> {
     segment: TcpSegment<'a>,
 }
 
+/// Which connection a segment belongs to.
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    Opening(FlowIdx),
+    Tracked,
+}
+
 impl Arrival<'_> {
     const fn flags(&self) -> TcpFlags {
         self.segment.flags
@@ -295,11 +302,17 @@ impl FlowTable {
             }
             return;
         }
-        if let Some(idx) = newest.and_then(|newest| self.choose(arrival, newest)) {
+        let owner = if seen_on.is_some() {
+            self.owner(arrival, newest)
+        } else {
+            None
+        };
+        if let Some(owner) = owner {
             self.counters.frames_tracked += 1;
-            self.on_segment(arrival, idx);
-        } else if seen_on.is_some() && self.on_tracked(arrival) {
-            self.counters.frames_tracked += 1;
+            match owner {
+                Owner::Opening(idx) => self.on_segment(arrival, idx),
+                Owner::Tracked => self.on_tracked(arrival),
+            }
         } else if starts_hello(arrival.segment.payload) && !flags.has(TcpFlags::RST) {
             self.counters.frames_tracked += 1;
             let idx = self.open_midstream(arrival);
@@ -309,12 +322,26 @@ impl FlowTable {
         }
     }
 
-    /// Which of the connections on a key the segment belongs to.
-    fn choose(&self, arrival: &Arrival<'_>, newest: FlowIdx) -> Option<FlowIdx> {
-        self.opening.chain(newest).find(|&idx| {
+    /// Which of the connections on a key the segment belongs to: rather one that it continues exactly than
+    /// one that it may belong to, and rather a proven one than one that may be forged.
+    fn owner(&mut self, arrival: &Arrival<'_>, newest: Option<FlowIdx>) -> Option<Owner> {
+        let rank = |numbers: &Numbers, is_proven: bool| {
+            let fits = numbers.fits(arrival.side, &arrival.segment);
+            fits.then(|| (numbers.continues(arrival.side, &arrival.segment), is_proven))
+        };
+        let tracked = self.tracked.find(arrival.hash).and_then(|tracked| {
+            rank(&tracked.numbers(), tracked.confirmed() > Confirmed::None).map(|rank| (rank, Owner::Tracked))
+        });
+        let mut best = tracked;
+        for idx in newest.into_iter().flat_map(|newest| self.opening.chain(newest)) {
             let flow = self.opening.get(idx);
-            flow.numbers.fits(arrival.side, &arrival.segment)
-        })
+            if let Some(rank) = rank(&flow.numbers, flow.is_proven())
+                && best.is_none_or(|(known, _)| rank > known)
+            {
+                best = Some((rank, Owner::Opening(idx)));
+            }
+        }
+        best.map(|(_, owner)| owner)
     }
 
     // ---- opening ----
@@ -791,24 +818,20 @@ impl FlowTable {
 
     // ---- tracked connections ----
 
-    /// Takes in a segment of a tracked connection; false if it is not one of its.
-    #[inline]
-    fn on_tracked(&mut self, arrival: &Arrival<'_>) -> bool {
+    /// Takes in a segment of a tracked connection.
+    fn on_tracked(&mut self, arrival: &Arrival<'_>) {
         let now_s = self.now_s();
         let Some(tracked) = self.tracked.find(arrival.hash) else {
-            return false;
+            return;
         };
         let mut numbers = tracked.numbers();
-        if !numbers.fits(arrival.side, &arrival.segment) {
-            return false;
-        }
         if arrival.flags().has(TcpFlags::RST) {
             if numbers.is_valid_reset(arrival.side, &arrival.segment) {
                 self.end_tracked(arrival, CloseReason::Rst);
             } else {
                 self.counters.lose(Loss::RstIgnored);
             }
-            return true;
+            return;
         }
         let observed = numbers.observe(arrival.side, &arrival.segment);
         let before = tracked.confirmed();
@@ -839,7 +862,6 @@ impl FlowTable {
         if numbers.fin == [true, true] {
             self.end_tracked(arrival, CloseReason::Fin);
         }
-        true
     }
 
     fn end_tracked(&mut self, arrival: &Arrival<'_>, reason: CloseReason) {
