@@ -71,7 +71,7 @@ mod oracle {
         /// Confirmations and closes without a connection: when, whose, what.
         early: Vec<(i64, ConnUid, Option<Confirmed>, Option<i64>)>,
         waiting: Vec<Waiting>,
-        /// (source, boot, conn_id) with the peer that was seen, newest last.
+        /// `(source, boot, conn_id)` with the peer that was seen, newest last.
         bindings: Vec<((u32, u64, u64), Endpoint, ConnUid)>,
         /// Endpoint and opening of confirmed connections that had no room.
         evicted: Vec<(Transport, Endpoint, i64)>,
@@ -847,7 +847,7 @@ mod histories {
 
         fn random_bytes(&mut self) -> [u8; 32] {
             if self.rng.chance(self.trouble.odd) && !self.randoms.is_empty() {
-                let n = self.rng.next() as usize % self.randoms.len();
+                let n = self.rng.below(self.randoms.len());
                 return self.randoms[n];
             }
             let mut random = [0; 32];
@@ -1023,7 +1023,7 @@ mod histories {
             start: i64,
             lasts: i64,
         ) {
-            for source in 0..2_usize {
+            for (source, conn_id) in conn_ids.into_iter().enumerate() {
                 if source == 1 && !self.rng.chance(20) {
                     continue;
                 }
@@ -1033,7 +1033,7 @@ mod histories {
                 made.source = u32::try_from(source).expect("small");
                 made.boot = 1 + u64::from(self.rng.chance(self.trouble.odd));
                 made.http = http;
-                made.conn_id = conn_ids[source];
+                made.conn_id = conn_id;
                 made.req_index = self.rng.chance(60).then(|| u32::try_from(index).expect("small"));
                 made.scheme = if plain { Scheme::Http } else { Scheme::Https };
                 made.facts.ja4_hash = Some(if self.rng.chance(self.trouble.odd) { 8 } else { 7 })
@@ -1046,7 +1046,7 @@ mod histories {
                     made.client_random = Some(random);
                 }
                 if self.rng.chance(self.trouble.odd) && !self.randoms.is_empty() {
-                    let n = self.rng.next() as usize % self.randoms.len();
+                    let n = self.rng.below(self.randoms.len());
                     made.client_random = Some(self.randoms[n]);
                 }
                 if self.rng.chance(10) {
@@ -1187,7 +1187,7 @@ fn report(seed: u64, settings: &Settings, history: &History) -> String {
     let (oracle, oracle_rows) = oracle::run(settings, history);
     let mut text = format!("seed {seed}, {settings:?}\n");
     for (t, input) in history {
-        writeln!(text, "{:>9.3} ms {input:?}", *t as f64 / 1e6).unwrap();
+        writeln!(text, "{:>9.3} ms {input:?}", *t as f64 / 1e6).expect("a string takes it");
     }
     for (id, verdict) in &oracle {
         if engine.get(id) != Some(verdict) {
@@ -1196,10 +1196,10 @@ fn report(seed: u64, settings: &Settings, history: &History) -> String {
                 "{id:?}\n  oracle {verdict:?}\n  engine {:?}",
                 engine.get(id)
             )
-            .unwrap();
+            .expect("a string takes it");
         }
     }
-    writeln!(text, "rows: oracle {oracle_rows}, engine {engine_rows}").unwrap();
+    writeln!(text, "rows: oracle {oracle_rows}, engine {engine_rows}").expect("a string takes it");
     text
 }
 

@@ -352,6 +352,11 @@ impl Rng {
         low + i64::try_from(self.next() % span).expect("fits")
     }
 
+    /// An index below `len`.
+    pub fn below(&mut self, len: usize) -> usize {
+        usize::try_from(self.range(0, i64::try_from(len).expect("fits"))).expect("not negative")
+    }
+
     /// True in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
