@@ -4,7 +4,8 @@
 -- min_writer: 0.1.0
 
 -- The detector's input from raw rows: gaps, entropies and transitions need the rows themselves (a materialized view sees
--- one insert block only). Shards by address keep the memory of a day below 250 MB.
+-- one insert block only). Shards by address keep the memory of a day below 250 MB. Unconfirmed connections are left out: a
+-- lone packet may be forged.
 -- step: view_ai_features
 CREATE OR REPLACE VIEW {processing}.view_ai_features{on_cluster} AS
 SELECT
@@ -121,7 +122,8 @@ FROM
     WHERE ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
         AND recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
         AND cityHash64(src_ip) % {shards:UInt8} = {shard:UInt8}
-        AND direction = 'ingress'
+        AND direction NOT IN ('egress', 'internal')
+        AND (conn_uid = 0 OR confirmed != 'none')
         AND host != 'ja4-probe.invalid'
     GROUP BY src_ip, ja4, host
 )

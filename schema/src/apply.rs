@@ -7,17 +7,12 @@
 //! Invariant: a step is recorded as done only after its statement returned, and every statement may run twice, so that a
 //! process that is killed anywhere is continued by the next. Migrations only go forward.
 
-use std::time::Duration;
-
-use crate::lock::{CREATE_LOCK, Lock, LockError};
+use crate::lock::{CREATE_LOCK, Lock, LockError, Timing};
 use crate::migration::{Migration, MigrationKind, Step};
 use crate::names::quoted;
 use crate::rebuild::{self, RebuildError};
 use crate::retention::{self, RetentionDays, RetentionError};
 use crate::store::{StatementError, Store};
-
-/// How long `apply` waits for another process that applies: longer than a lease.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 const CREATE_STEPS: &str = "CREATE TABLE IF NOT EXISTS {processing}.schema_steps{on_cluster}
 (
@@ -290,6 +285,19 @@ fn check_checksum(migration: &Migration, recorded: Option<&RecordedMigration>) -
 /// # Errors
 /// If the plan cannot be made, the lock is held elsewhere or a statement fails; applying again goes on from there.
 pub async fn apply(store: &Store, migrations: &[Migration], retention: &RetentionDays) -> Result<Applied, ApplyError> {
+    apply_timed(store, migrations, retention, Timing::default()).await
+}
+
+/// [`apply`] with other times of the lock.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_timed(
+    store: &Store,
+    migrations: &[Migration],
+    retention: &RetentionDays,
+    timing: Timing,
+) -> Result<Applied, ApplyError> {
     let before = plan(store, migrations, retention).await?;
     if before.steps.is_empty() && before.retention.is_empty() {
         return Ok(Applied::default());
@@ -298,7 +306,7 @@ pub async fn apply(store: &Store, migrations: &[Migration], retention: &Retentio
     store.execute(CREATE_STEPS).await?;
     store.execute(CREATE_LOCK).await?;
     let owner = owner();
-    let lock = Lock::acquire(store, &owner, LOCK_PATIENCE).await?;
+    let lock = Lock::acquire(store, &owner, timing).await?;
     let applied = apply_locked(store, migrations, retention, &owner).await;
     let released = lock.release().await;
     let applied = applied?;

@@ -3,16 +3,28 @@
 //! ClickHouse has no compare-and-swap, so each process first appends its claim, then reads all live claims, and holds the
 //! lock only if its own is the only one; else it withdraws and tries again after a pause of random length. Two cannot hold it at once:
 //! each reads after its own claim is there, so of two that overlap at least the later one sees the other. Leases are
-//! judged by the server's clock alone. A holder that dies leaves its lease to run out ([`LEASE`]).
+//! judged by the server's clock alone. A holder that dies leaves its lease to run out ([`Timing::lease`]).
 
 use std::time::{Duration, Instant};
 
 use crate::store::{StatementError, Store};
 
-/// How long a claim holds without renewal: long against a pause of the process, short against a person who waits.
-pub const LEASE: Duration = Duration::from_secs(15);
-/// Renewal at a third of the lease: two may fail.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// Times of the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a claim holds without renewal; it is renewed at a third of that, so that two renewals may fail.
+    pub lease: Duration,
+    /// How long to wait for another holder.
+    pub patience: Duration,
+}
+
+impl Default for Timing {
+    /// A lease long against a pause of the process and short against a person who waits; patience for several leases.
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(15), patience: Duration::from_secs(60) }
+    }
+}
+
 /// First pause after a claim that met another; it grows by as much up to ten times.
 const PAUSE: Duration = Duration::from_millis(40);
 
@@ -20,10 +32,12 @@ const PAUSE: Duration = Duration::from_millis(40);
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds it all the time.
-    #[error("the schema lock is held by {holder}; wait for it, or if that process is gone for its lease of {} s", LEASE.as_secs())]
+    #[error("the schema lock is held by {holder}; wait for it, or if that process is gone for its lease of {lease:?}")]
     Held {
         /// Owner of the lease.
         holder: String,
+        /// How long a lease holds.
+        lease: Duration,
     },
     /// A statement failed.
     #[error(transparent)]
@@ -52,25 +66,26 @@ TTL toDateTime(at) + toIntervalDay(1)
 COMMENT 'claims on the lock under which migrations run'";
 
 impl Lock {
-    /// Waits for the lock for at most `patience`.
+    /// Waits for the lock, at most for the patience.
     ///
     /// # Errors
     /// If another process holds it all that time, or a statement fails.
-    pub async fn acquire(store: &Store, owner: &str, patience: Duration) -> Result<Self, LockError> {
+    pub async fn acquire(store: &Store, owner: &str, timing: Timing) -> Result<Self, LockError> {
+        let Timing { lease, patience } = timing;
         let started = Instant::now();
         let mut counter = 0_u64;
         loop {
             counter += 1;
-            claim(store, owner, counter, LEASE).await?;
+            claim(store, owner, counter, lease).await?;
             let others = live_claims(store, owner).await?;
             let Some(holder) = others.into_iter().next() else {
-                let renewal = tokio::spawn(renew(store.clone(), owner.to_owned(), counter));
+                let renewal = tokio::spawn(renew(store.clone(), owner.to_owned(), counter, lease));
                 return Ok(Self { store: store.clone(), owner: owner.to_owned(), renewal });
             };
             counter += 1;
             claim(store, owner, counter, Duration::ZERO).await?;
             if started.elapsed() >= patience {
-                return Err(LockError::Held { holder });
+                return Err(LockError::Held { holder, lease });
             }
             tokio::time::sleep(PAUSE * random_factor(counter)).await;
         }
@@ -99,12 +114,12 @@ fn random_factor(counter: u64) -> u32 {
     u32::try_from(RandomState::new().hash_one(counter) % 10).expect("below ten") + 1
 }
 
-async fn renew(store: Store, owner: String, mut counter: u64) {
+async fn renew(store: Store, owner: String, mut counter: u64, lease: Duration) {
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
+        tokio::time::sleep(lease / 3).await;
         counter += 1;
         // One that fails is made good by the next, within the lease; a server that is away fails the statement at hand too.
-        claim(&store, &owner, counter, LEASE).await.ok();
+        claim(&store, &owner, counter, lease).await.ok();
     }
 }
 

@@ -5,6 +5,7 @@
 //! host, which every view leaves out.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ja4_model::request::EffectiveSource;
 use ja4_model::{
@@ -195,7 +196,7 @@ fn marked_hello() -> ClientHello<'static> {
             flags: ConnFlags::RETRANSMITTED,
         },
         hello_index: 0,
-        tls: TlsFacts {
+        tls: Arc::new(TlsFacts {
             ja4: JA4.into(),
             ja4_r: "t13d1516h2_002f,0035_0005,000a".into(),
             ja4_norm: JA4.into(),
@@ -206,7 +207,7 @@ fn marked_hello() -> ClientHello<'static> {
             ech: false,
             psk: true,
             pq: true,
-        },
+        }),
         sni: HOST.into(),
         client_random: [7; 32],
         hello_bytes: 517,

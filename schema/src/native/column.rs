@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
-use super::{write_bytes, write_varint};
+use super::write_bytes;
 
 /// A column that takes one value for each row.
 pub trait Column {
@@ -433,6 +433,7 @@ impl Column for PairCounts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::write_varint;
     use super::*;
 
     #[test]
