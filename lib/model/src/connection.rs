@@ -343,6 +343,19 @@ pub struct ClientHello<'a> {
 }
 
 impl ClientHello<'_> {
+    /// Detaches the hello from the message that it was read from; `tls` is the detached copy of its facts.
+    pub fn into_owned(self, tls: Arc<TlsFacts<'static>>) -> ClientHello<'static> {
+        ClientHello {
+            conn: self.conn.into_owned(),
+            hello_index: self.hello_index,
+            tls,
+            sni: self.sni.into_owned(),
+            client_random: self.client_random,
+            hello_bytes: self.hello_bytes,
+            proxy: self.proxy,
+        }
+    }
+
     /// Writes the fields into an open object.
     pub fn write_fields(&self, object: &mut Object<'_>) {
         self.conn.write_fields(object);
