@@ -1,5 +1,7 @@
 //! Turns the flow table's events into the events of the wire.
 
+use std::sync::Arc;
+
 use ja4_model::connection::{
     ClientHello, Close, CloseReason, Confirm, Confirmed, ConnFacts, ConnFlags, Direction, Encap, Open,
     TcpFacts, TlsFacts, Transport,
@@ -75,7 +77,7 @@ impl Converter {
         ClientHello {
             conn,
             hello_index: event.hello_index,
-            tls: TlsFacts {
+            tls: Arc::new(TlsFacts {
                 ja4: fingerprints.ja4.as_str().into(),
                 ja4_r: fingerprints.ja4_r.as_str().into(),
                 ja4_norm: fingerprints.ja4_norm.as_str().into(),
@@ -86,7 +88,7 @@ impl Converter {
                 ech: hello.ech,
                 psk: hello.psk,
                 pq: hello.pq,
-            },
+            }),
             sni: hello.sni.as_deref().map_or(Text::EMPTY, Text::from),
             client_random: hello.random,
             hello_bytes: hello.message_bytes,

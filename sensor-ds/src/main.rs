@@ -2,16 +2,21 @@
 
 mod capture;
 mod commands;
+mod config;
 mod convert;
+mod metrics;
 mod networks;
 mod pipeline;
+mod rights;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ja4_common::exit::{self, Failure};
 
-use commands::{bench, fingerprint};
+use capture::offline::OpenError;
+use commands::fingerprint::FingerprintError;
+use commands::{bench, fingerprint, run};
 
 /// Captures packets and reports each TLS ClientHello with its JA4 and JA3 fingerprints.
 #[derive(Debug, Parser)]
@@ -27,48 +32,41 @@ enum Command {
     Fingerprint(fingerprint::Args),
     /// Measure how many packets a CPU second reads from a capture file.
     Bench(bench::Args),
+    /// Capture on interfaces, or read a file, and send events to the receiver's socket.
+    Run(run::Args),
 }
-
-/// Done, failed while running, wrong use.
-const FAILED: u8 = 1;
-const WRONG_USE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut stdout = std::io::stdout().lock();
-    match Cli::parse().command {
+    let result = match Cli::parse().command {
         Command::Fingerprint(args) => {
-            let mut warn = |line: &str| say(line);
-            match fingerprint::run(&args, &mut stdout, &mut warn) {
-                Ok(()) => ExitCode::SUCCESS,
-                // Whoever reads the lines has seen enough.
-                Err(fingerprint::FingerprintError::Write(error))
-                    if error.kind() == std::io::ErrorKind::BrokenPipe =>
-                {
-                    ExitCode::SUCCESS
-                }
-                Err(error @ fingerprint::FingerprintError::Unreadable { .. }) => {
-                    if args.n_files() > 1 {
-                        say(&error.to_string());
-                    }
-                    ExitCode::from(WRONG_USE)
-                }
-                Err(error) => fail(&error.into()),
-            }
+            fingerprint::run(&args, &mut stdout, &mut warn).or_else(tolerate_closed_pipe)
         }
-        Command::Bench(args) => match bench::run(&args, &mut stdout) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error),
-        },
+        Command::Bench(args) => bench::run(&args, &mut stdout).map_err(|error| {
+            if error.is::<OpenError>() {
+                Failure::wrong_use(error)
+            } else {
+                Failure::failed(error)
+            }
+        }),
+        Command::Run(args) => run::run(&args, &mut stdout),
+    };
+    exit::report("ja4-sensor", result)
+}
+
+/// Whoever reads the lines may have seen enough (`| head`).
+fn tolerate_closed_pipe(error: FingerprintError) -> Result<(), Failure> {
+    match error {
+        FingerprintError::Write(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        error @ FingerprintError::Write(_) => Err(Failure::failed(error)),
+        error @ (FingerprintError::Unreadable { .. } | FingerprintError::Open(_)) => {
+            Err(Failure::wrong_use(error))
+        }
     }
 }
 
-fn fail(error: &anyhow::Error) -> ExitCode {
-    say(&format!("{error:#}"));
-    let is_wrong_use = error.downcast_ref::<capture::offline::OpenError>().is_some();
-    ExitCode::from(if is_wrong_use { WRONG_USE } else { FAILED })
-}
-
-/// One line for the person at the terminal; nobody can be told if that fails.
-fn say(line: &str) {
-    drop(writeln!(std::io::stderr(), "ja4-sensor: {line}"));
+/// One line for the person at the terminal, while lines for programs go to standard output.
+#[expect(clippy::print_stderr, reason = "a command's warnings belong on stderr")]
+fn warn(line: &str) {
+    eprintln!("ja4-sensor: {line}");
 }

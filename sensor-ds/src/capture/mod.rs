@@ -1,5 +1,6 @@
 //! Where frames come from: capture files and live interfaces, both through libpcap.
 
+pub(crate) mod live;
 pub(crate) mod offline;
 
 use sensor_flow::TimeNs;

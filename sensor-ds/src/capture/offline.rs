@@ -133,7 +133,7 @@ impl OfflineCapture {
 }
 
 /// libpcap's words without the crate's prefix.
-fn reason_of(error: &pcap::Error) -> String {
+pub(crate) fn reason_of(error: &pcap::Error) -> String {
     match error {
         pcap::Error::PcapError(reason) => reason.clone(),
         other => other.to_string(),

@@ -33,19 +33,16 @@ pub(crate) struct Args {
     format: Format,
 }
 
-impl Args {
-    pub(crate) const fn n_files(&self) -> usize {
-        self.files.len()
-    }
-}
-
 /// What can end the command early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FingerprintError {
     /// The output cannot be written.
     #[error("cannot write to standard output")]
     Write(#[from] std::io::Error),
-    /// At least one file could not be read; it has been named already.
+    /// The only file could not be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Some files could not be read; they have been named already.
     #[error("{n_unreadable} of {n_files} files could not be read")]
     Unreadable { n_unreadable: usize, n_files: usize },
 }
@@ -61,6 +58,8 @@ pub(crate) fn run(
     for file in &args.files {
         match read_file(file, &mut writer, warn) {
             Ok(()) => {}
+            // One file: its error is the last word. Several: go on with the others.
+            Err(ReadError::Open(error)) if args.files.len() == 1 => return Err(error.into()),
             Err(ReadError::Open(error)) => {
                 n_unreadable += 1;
                 warn(&error.to_string());

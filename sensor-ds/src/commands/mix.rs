@@ -10,6 +10,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use ja4_model::connection::Hex;
 use sensor_wire::registry::LinkType;
 use sha2::{Digest as _, Sha256};
 
@@ -250,12 +251,7 @@ impl PcapWriter {
 
     fn finish(mut self) -> anyhow::Result<Made> {
         self.out.flush().context("cannot write the mixed capture")?;
-        self.made.sha256 = self
-            .hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        self.made.sha256 = Hex(&self.hash.finalize()).to_string();
         Ok(self.made)
     }
 }

@@ -1,0 +1,413 @@
+//! `ja4-sensor run`: frames of interfaces or of a file in, events to the receiver's socket out.
+//!
+//! One thread reads and decides; the emitter's thread writes; the admin endpoint reads what the first
+//! publishes twice a second. Order of the start: configuration, log, interfaces, rights given up, threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use ja4_common::admin::{self, Admin};
+use ja4_common::exit::Failure;
+use ja4_common::{Shutdown, config, ledger, logging};
+use ja4_emit::{EmitConfig, Emitter, SocketKind};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use sensor_flow::{FlowTable, Frame, Seed, TimeNs};
+
+use crate::capture::live::{KernelCounts, LiveCapture};
+use crate::capture::offline::{Next, OfflineCapture};
+use crate::config::{Input, LiveSettings, Pace, SensorConfig, SensorSettings};
+use crate::convert::Converter;
+use crate::metrics::{Metrics, Totals};
+use crate::pipeline::Pipeline;
+use crate::rights;
+
+/// How often counts are published, and the longest sleep without frames.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Packets of an unpaced file between two looks at the emitter's buffer: their events fit the half of it
+/// that is left free.
+const PACKETS_PER_BUFFER_CHECK: u64 = 256;
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Configuration file (YAML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print the configuration with all defaults and end.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs the command until its input ends or a signal comes.
+pub(crate) fn run(args: &Args, stdout: &mut dyn std::io::Write) -> Result<(), Failure> {
+    let sensor_config: SensorConfig = config::load(&args.config).map_err(Failure::wrong_use)?;
+    let settings = sensor_config.validate().map_err(|source| {
+        Failure::wrong_use(
+            anyhow::Error::new(source).context(format!("configuration {}", args.config.display())),
+        )
+    })?;
+    if args.print_config {
+        let text = config::print(&sensor_config).map_err(Failure::failed)?;
+        return stdout.write_all(text.as_bytes()).map_err(Failure::failed);
+    }
+    logging::init(&sensor_config.process.log).map_err(Failure::wrong_use)?;
+    let source = Source::open(&settings.input)?;
+    rights::drop_all().map_err(Failure::failed)?;
+    let sensor = Sensor::start(&sensor_config, settings).map_err(Failure::failed)?;
+    sensor.run(source).map_err(Failure::failed)
+}
+
+/// Where frames come from, opened.
+enum Source {
+    Live(Vec<LiveCapture>),
+    File {
+        capture: Box<OfflineCapture>,
+        path: PathBuf,
+        pace: Pace,
+        offset_ns: i64,
+        shift_to_now: bool,
+    },
+}
+
+impl Source {
+    fn open(input: &Input) -> Result<Self, Failure> {
+        match input {
+            Input::Interfaces(live) => open_interfaces(live).map(Self::Live),
+            Input::File {
+                path,
+                pace,
+                offset_ns,
+                shift_to_now,
+            } => {
+                let capture = OfflineCapture::open(path).map_err(Failure::wrong_use)?;
+                Ok(Self::File {
+                    capture: Box::new(capture),
+                    path: path.clone(),
+                    pace: *pace,
+                    offset_ns: *offset_ns,
+                    shift_to_now: *shift_to_now,
+                })
+            }
+        }
+    }
+}
+
+fn open_interfaces(settings: &LiveSettings) -> Result<Vec<LiveCapture>, Failure> {
+    let numbered = settings.interfaces.iter().zip(0_u16..);
+    let open = |(name, number): (&String, u16)| LiveCapture::open(name, number, settings);
+    numbered
+        .map(open)
+        .collect::<Result<_, _>>()
+        .map_err(Failure::wrong_use)
+}
+
+/// A running sensor.
+struct Sensor {
+    pipeline: Pipeline,
+    converter: Converter,
+    emitter: Arc<Emitter>,
+    settings: SensorSettings,
+    shutdown: Shutdown,
+    totals: Arc<Mutex<Totals>>,
+    metrics: Metrics,
+    admin: Arc<Admin>,
+    ledger_file: Option<PathBuf>,
+    kernel: KernelCounts,
+    published_at: Instant,
+}
+
+impl Sensor {
+    fn start(sensor_config: &SensorConfig, settings: SensorSettings) -> anyhow::Result<Self> {
+        let shutdown = Shutdown::install().context("cannot catch signals")?;
+        let boot = ja4_emit::random_boot().context("cannot get random numbers")?;
+        let node = settings.output.node.clone().unwrap_or_else(host_name);
+        let emit_config = EmitConfig {
+            buffer_bytes: settings.output.buffer.as_usize(),
+            ..EmitConfig::new(&settings.output.socket, SocketKind::Stream, "sensor", node, boot)
+        };
+        let emitter = Arc::new(Emitter::start(emit_config)?);
+        let totals = Arc::new(Mutex::new(Totals::default()));
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::register(&registry)?;
+        let admin = {
+            let (totals, emitter) = (Arc::clone(&totals), Arc::clone(&emitter));
+            Admin::new(registry, &["capture", "receiver"], move || {
+                let counters = emitter.counters();
+                totals
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .ledger(&counters)
+            })
+        };
+        if let Some(listen) = &sensor_config.process.admin {
+            admin::Server::start(listen, Arc::clone(&admin))?;
+        }
+        let ledger_file = sensor_config.process.ledger_file.clone();
+        if let Some(path) = &ledger_file {
+            admin::write_ledger_each_second(path.clone(), Arc::clone(&admin), shutdown.clone())?;
+        }
+        let pipeline = Pipeline::new(FlowTable::new(settings.flow.clone(), random_seed()?));
+        let converter = Converter {
+            boot,
+            own_networks: settings.own_networks.clone(),
+            offset_ns: 0,
+        };
+        Ok(Self {
+            pipeline,
+            converter,
+            emitter,
+            settings,
+            shutdown,
+            totals,
+            metrics,
+            admin,
+            ledger_file,
+            kernel: KernelCounts::default(),
+            published_at: Instant::now(),
+        })
+    }
+
+    fn run(mut self, source: Source) -> anyhow::Result<()> {
+        let result = match source {
+            Source::Live(captures) => self.capture(captures),
+            Source::File {
+                mut capture,
+                path,
+                pace,
+                offset_ns,
+                shift_to_now,
+            } => {
+                self.converter.offset_ns = offset_ns;
+                self.read_file(&mut capture, &path, pace, shift_to_now)
+            }
+        };
+        self.end()?;
+        result
+    }
+
+    // ---- live ----
+
+    fn capture(&mut self, mut captures: Vec<LiveCapture>) -> anyhow::Result<()> {
+        let names: Vec<&str> = captures.iter().map(LiveCapture::name).collect();
+        tracing::info!("capturing on {}", names.join(", "));
+        self.admin.set_ready("capture");
+        while !self.shutdown.is_requested() {
+            let mut n_frames = 0;
+            for capture in &mut captures {
+                let pipeline = &mut self.pipeline;
+                n_frames += capture.read(|at, frame| pipeline.feed(at, frame))?;
+                self.send_events();
+            }
+            if n_frames == 0 {
+                self.wait(&captures)?;
+            }
+            if self.published_at.elapsed() >= PUBLISH_INTERVAL {
+                self.pipeline.run_timers(wall_now());
+                self.send_events();
+                self.read_kernel_counts(&mut captures)?;
+                self.publish();
+            }
+        }
+        // What the kernel has already handed over.
+        for capture in &mut captures {
+            let pipeline = &mut self.pipeline;
+            capture.read(|at, frame| pipeline.feed(at, frame))?;
+            self.send_events();
+        }
+        self.read_kernel_counts(&mut captures)
+    }
+
+    /// Sleeps until a frame lies ready, a stop is asked for or counts are to be published.
+    fn wait(&self, captures: &[LiveCapture]) -> anyhow::Result<()> {
+        let mut fds: Vec<PollFd<'_>> = captures
+            .iter()
+            .map(|capture| PollFd::new(capture, PollFlags::IN))
+            .collect();
+        let stop = self.shutdown.event_fd();
+        fds.push(PollFd::new(&stop, PollFlags::IN));
+        let left = PUBLISH_INTERVAL.saturating_sub(self.published_at.elapsed());
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("cannot wait for frames"),
+        }
+    }
+
+    /// The one reader of the kernel's statistics.
+    fn read_kernel_counts(&mut self, captures: &mut [LiveCapture]) -> anyhow::Result<()> {
+        let mut sum = KernelCounts::default();
+        for capture in captures {
+            let counts = capture.kernel_counts()?;
+            sum.received += counts.received;
+            sum.dropped += counts.dropped;
+            sum.interface_dropped += counts.interface_dropped;
+        }
+        let n_new = sum.dropped - self.kernel.dropped;
+        if n_new > 0 {
+            tracing::warn!(
+                "the kernel dropped {n_new} frames: raise capture.buffer or narrow capture.filter"
+            );
+        }
+        self.kernel = sum;
+        Ok(())
+    }
+
+    // ---- file ----
+
+    fn read_file(
+        &mut self,
+        capture: &mut OfflineCapture,
+        path: &Path,
+        pace: Pace,
+        shift_to_now: bool,
+    ) -> anyhow::Result<()> {
+        let link = capture.link();
+        let (started, mut first_at, mut number) = (Instant::now(), None, 0);
+        self.admin.set_ready("capture");
+        while !self.shutdown.is_requested() {
+            let packet = match capture.next()? {
+                Next::Packet(packet) => packet,
+                Next::End => break,
+                Next::Damaged(reason) => {
+                    tracing::warn!(
+                        "{path:?} is damaged after frame {number}, the rest is left out: {reason}"
+                    );
+                    break;
+                }
+            };
+            let first = *first_at.get_or_insert_with(|| {
+                if shift_to_now {
+                    let shift = wall_now().saturating_sub(packet.at);
+                    self.converter.offset_ns = self.converter.offset_ns.saturating_add(shift);
+                }
+                packet.at
+            });
+            number += 1;
+            match pace {
+                Pace::Recorded => self.keep_pace(started, packet.at.saturating_sub(first)),
+                Pace::Unpaced if number % PACKETS_PER_BUFFER_CHECK == 0 => self.wait_for_room(),
+                Pace::Unpaced => {}
+            }
+            self.pipeline.feed(
+                packet.at,
+                &Frame {
+                    link,
+                    interface: 0,
+                    number,
+                    bytes: packet.bytes,
+                },
+            );
+            self.send_events();
+            if self.published_at.elapsed() >= PUBLISH_INTERVAL {
+                self.publish();
+            }
+        }
+        tracing::info!("read {number} frames of {path:?}");
+        Ok(())
+    }
+
+    /// Sleeps until `elapsed_ns` after the start; counts are published meanwhile.
+    fn keep_pace(&mut self, started: Instant, elapsed_ns: TimeNs) {
+        let due = started + Duration::from_nanos(u64::try_from(elapsed_ns).unwrap_or(0));
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            // Less than this is finer than a sleep.
+            if left < Duration::from_millis(1) || self.shutdown.wait_for(left.min(PUBLISH_INTERVAL)) {
+                return;
+            }
+            self.publish();
+        }
+    }
+
+    /// An unpaced file is read no faster than the receiver takes its events: nothing is dropped.
+    fn wait_for_room(&mut self) {
+        let high = self.settings.output.buffer.as_usize() / 2;
+        while self.emitter.counters().buffered_bytes > high
+            && !self.shutdown.wait_for(Duration::from_millis(2))
+        {
+            if self.published_at.elapsed() >= PUBLISH_INTERVAL {
+                self.publish();
+            }
+        }
+    }
+
+    // ---- both ----
+
+    fn send_events(&mut self) {
+        while let Some(flow_event) = self.pipeline.poll_event() {
+            let (ts_ns, event) = self.converter.convert(&flow_event);
+            // The emitter counts what it drops; the ledger and its status events say so.
+            let _outcome = self.emitter.send(ts_ns, &event);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.published_at = Instant::now();
+        let table = self.pipeline.table();
+        let totals = Totals {
+            kernel: self.kernel,
+            flow: table.counters().clone(),
+            n_opening: table.n_opening(),
+            n_tracked: table.n_tracked(),
+            reassembly_bytes: table.reassembly_bytes(),
+            offset_ns: Some(self.converter.offset_ns).filter(|offset_ns| *offset_ns != 0),
+        };
+        let emitted = self.emitter.counters();
+        self.metrics.update(&totals, &emitted);
+        if emitted.connected {
+            self.admin.set_ready("receiver");
+        } else {
+            self.admin
+                .set_unready("receiver", format!("nobody listens: {}", emitted.last_error));
+        }
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+    }
+
+    /// Waits for the receiver's acknowledgement and says what is left.
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.send_events();
+        let report = self.emitter.stop(self.settings.output.drain_timeout.0);
+        if report.unacknowledged > 0 {
+            tracing::warn!(
+                "{} events were not acknowledged before the end",
+                report.unacknowledged
+            );
+        }
+        self.publish();
+        let last = self.admin.ledger();
+        tracing::info!(
+            "ledger {}",
+            serde_json::to_string(&last).context("cannot write the ledger")?
+        );
+        match &self.ledger_file {
+            Some(path) => {
+                ledger::write_file(path, &last).with_context(|| format!("cannot write {}", path.display()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn wall_now() -> TimeNs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimeNs::try_from(since.as_nanos()).unwrap_or(TimeNs::MAX)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Keys come from an attacker: the seed must not be guessable.
+fn random_seed() -> anyhow::Result<Seed> {
+    let mut words = [0; 4];
+    for word in &mut words {
+        *word = ja4_emit::random_boot().context("cannot get random numbers")?.0;
+    }
+    Ok(Seed(words))
+}
