@@ -1,0 +1,163 @@
+//! Which processes a pipeline has, and the configuration file of each: written here, read and checked by the process.
+//!
+//! Files are for this user only and name secrets by path. Values not written here are each process's own defaults.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ja4_common::clickhouse::StoreConfig;
+use ja4_schema::Store;
+use serde_json::{Value, json};
+
+use super::Input;
+use super::layout::{Layout, Process, write_private};
+use super::supervise::Spec;
+use crate::programs::Programs;
+
+/// The engine's first start makes its tables of its own; with a large store it also reads every part's names.
+const STORE_READY_WITHIN: Duration = Duration::from_mins(2);
+/// Opening sockets and reading a spool takes moments.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Each process's own drain is shorter than this; what is longer hangs.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Writes every configuration and returns what to start, in order.
+///
+/// # Errors
+/// When a binary is missing or a file cannot be written.
+pub(crate) fn write(layout: &Layout, programs: &Programs, input: &Input) -> anyhow::Result<Vec<Spec>> {
+    let mut specs = vec![
+        spec(layout, programs, Process::Store, &store(layout))?,
+        spec(layout, programs, Process::Correlator, &correlator(layout))?,
+        spec(layout, programs, Process::Sensor, &sensor(layout, input))?,
+    ];
+    match input {
+        Input::Demo { n_bots, seed } => {
+            specs.push(spec(layout, programs, Process::Origin, &origin(layout))?);
+            specs.push(spec(
+                layout,
+                programs,
+                Process::Clients,
+                &clients(layout, *n_bots, *seed),
+            )?);
+        }
+        Input::Recording {
+            http: Some(http),
+            offset_ns,
+            ..
+        } => {
+            specs.push(spec(
+                layout,
+                programs,
+                Process::Replay,
+                &replay(layout, http, *offset_ns),
+            )?);
+        }
+        Input::Interface(_) | Input::Recording { http: None, .. } => {}
+    }
+    Ok(specs)
+}
+
+/// A client of the store that may migrate and read.
+///
+/// # Errors
+/// As [`crate::schema::connect`]; the store must have made its tokens.
+pub(crate) fn connect(layout: &Layout) -> anyhow::Result<Store> {
+    crate::schema::connect(&store_as(layout, "migrator"), None)
+}
+
+/// The store as one class of client sees it.
+fn store_as(layout: &Layout, class: &str) -> StoreConfig {
+    StoreConfig {
+        url: format!("http://{}", layout.store_http()),
+        user: class.to_owned(),
+        token_file: Some(layout.token(class)),
+        ..StoreConfig::default()
+    }
+}
+
+/// Writes the file of one process and says how to start it.
+fn spec(layout: &Layout, programs: &Programs, process: Process, config: &Value) -> anyhow::Result<Spec> {
+    let (program, command) = match process {
+        Process::Store => ("ja4-clickhouse", "run"),
+        Process::Correlator => ("ja4-correlator", "run"),
+        Process::Sensor => ("ja4-sensor", "run"),
+        Process::Replay => ("ja4-demo", "replay"),
+        Process::Origin => ("ja4-demo", "origin"),
+        Process::Clients => ("ja4-demo", "clients"),
+    };
+    let mut config = config.clone();
+    config["process"] = json!({
+        "admin": layout.admin(process).to_string(),
+        "ledger_file": layout.ledger_file(process.name()),
+    });
+    let path = layout.config(process.name());
+    let text = serde_saphyr::to_string(&config).context("a configuration of plain values has a YAML form")?;
+    write_private(
+        &path,
+        format!("# Written by ja4 up at each start.\n{text}").as_bytes(),
+    )?;
+    Ok(Spec {
+        process,
+        program: programs.find(program)?,
+        args: [command, "--config"]
+            .into_iter()
+            .map(OsString::from)
+            .chain([path.into_os_string()])
+            .collect(),
+        admin: layout.admin(process),
+        ledger_file: layout.ledger_file(process.name()),
+        pid_file: layout.pid_file(process.name()),
+        ready_within: if process == Process::Store {
+            STORE_READY_WITHIN
+        } else {
+            READY_WITHIN
+        },
+        stop_within: STOP_WITHIN,
+        may_finish: process == Process::Replay || !config["capture"]["file"].is_null(),
+    })
+}
+
+fn store(layout: &Layout) -> Value {
+    json!({ "listen": layout.store_http().to_string(), "data": layout.store_data() })
+}
+
+fn correlator(layout: &Layout) -> Value {
+    json!({
+        "network_socket": layout.network_socket(),
+        "http_socket": layout.http_socket(),
+        "http_stream": layout.http_stream(),
+        "store": store_as(layout, "writer"),
+        "spool": layout.spool(),
+    })
+}
+
+fn sensor(layout: &Layout, input: &Input) -> Value {
+    let (capture, own) = match input {
+        // The server's address alone is own, so that clients on loopback count as coming from outside.
+        Input::Demo { .. } => (
+            json!({ "interfaces": ["lo"] }),
+            vec![layout.demo_https().ip().to_string()],
+        ),
+        Input::Interface(interface) => (json!({ "interfaces": [interface] }), Vec::new()),
+        Input::Recording { pcap, offset_ns, .. } => (
+            json!({ "file": pcap, "offset_ns": offset_ns, "pace": "unpaced" }),
+            Vec::new(),
+        ),
+    };
+    json!({ "capture": capture, "networks": { "own": own }, "output": { "socket": layout.network_socket() } })
+}
+
+fn origin(layout: &Layout) -> Value {
+    json!({ "listen": layout.demo_https().to_string(), "socket": layout.http_socket() })
+}
+
+fn clients(layout: &Layout, n_bots: Option<u32>, seed: Option<u64>) -> Value {
+    json!({ "server": layout.demo_https().to_string(), "bots": n_bots, "seed": seed })
+}
+
+fn replay(layout: &Layout, http: &Path, offset_ns: i64) -> Value {
+    json!({ "file": http, "offset_ns": offset_ns, "socket": layout.http_stream() })
+}
