@@ -1,0 +1,117 @@
+//! Which of the system's HTTP clients are here, and where.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A program that we use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    /// curl with OpenSSL.
+    Curl,
+    /// `openssl s_client`.
+    Openssl,
+    /// wget with GnuTLS.
+    Wget,
+    /// `gnutls-cli`, which cannot choose its address.
+    Gnutls,
+    /// Node.js.
+    Node,
+    /// Python with its `ssl`.
+    Python,
+}
+
+impl Program {
+    const ALL: [Self; 6] = [
+        Self::Curl,
+        Self::Openssl,
+        Self::Wget,
+        Self::Gnutls,
+        Self::Node,
+        Self::Python,
+    ];
+
+    /// Its file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::Openssl => "openssl",
+            Self::Wget => "wget",
+            Self::Gnutls => "gnutls-cli",
+            Self::Node => "node",
+            Self::Python => "python3",
+        }
+    }
+
+    const fn debian_package(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::Openssl => "openssl",
+            Self::Wget => "wget",
+            Self::Gnutls => "gnutls-bin",
+            Self::Node => "nodejs",
+            Self::Python => "python3",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Programs {
+    paths: BTreeMap<Program, PathBuf>,
+    /// Ends a program with us, even if we are killed.
+    setpriv: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Looks in the system's folders first: a shim in `PATH` costs a shell for each start.
+    pub fn find() -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders: Vec<PathBuf> = ["/usr/bin", "/usr/local/bin", "/bin"]
+            .iter()
+            .map(PathBuf::from)
+            .chain(std::env::split_paths(&path))
+            .collect();
+        let find = |name: &str| {
+            folders
+                .iter()
+                .map(|folder| folder.join(name))
+                .find(|path| path.is_file())
+        };
+        let mut paths = BTreeMap::new();
+        for program in Program::ALL {
+            match find(program.name()) {
+                Some(path) => {
+                    paths.insert(program, path);
+                }
+                None => tracing::warn!(
+                    "{} is not here, its clients do not run: apt-get install {}",
+                    program.name(),
+                    program.debian_package()
+                ),
+            }
+        }
+        Self {
+            paths,
+            setpriv: find("setpriv"),
+        }
+    }
+
+    /// True if it can be started.
+    pub fn has(&self, program: Program) -> bool {
+        self.paths.contains_key(&program)
+    }
+
+    /// A command that ends with this process.
+    pub(crate) fn command(&self, program: Program) -> Option<tokio::process::Command> {
+        let path = self.paths.get(&program)?;
+        let mut command = if let Some(setpriv) = &self.setpriv {
+            let mut command = tokio::process::Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(path);
+            command
+        } else {
+            tokio::process::Command::new(path)
+        };
+        command.kill_on_drop(true).process_group(0);
+        Some(command)
+    }
+}
