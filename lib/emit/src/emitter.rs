@@ -266,8 +266,10 @@ impl Emitter {
                 self.shared.lock().last_error = String::from("the writer's thread panicked");
             }
         }
+        // Its own statement: a guard in the expression below would still be held when the counters lock.
+        let unacknowledged = self.shared.lock().ring.in_flight();
         StopReport {
-            unacknowledged: self.shared.lock().ring.in_flight(),
+            unacknowledged,
             counters: self.counters(),
         }
     }
