@@ -171,7 +171,14 @@ impl Session {
             .await
             .unwrap_or(Err("connect_timeout"))?;
         let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            let (send, connection) = h2::client::handshake(stream).await.map_err(|_| "h2")?;
+            // The windows that Chromium asks for.
+            let (send, connection) = h2::client::Builder::new()
+                .enable_push(false)
+                .initial_window_size(6_291_456)
+                .initial_connection_window_size(15_728_640)
+                .handshake(stream)
+                .await
+                .map_err(|_| "h2")?;
             // Ends with its last handle; what it ends with shows at the requests.
             tokio::spawn(async move { connection.await.is_ok() });
             Wire::Http2(send)

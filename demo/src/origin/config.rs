@@ -96,3 +96,20 @@ impl Default for OriginConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_states_the_defaults() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/samples/demo.yaml");
+        let sample: OriginConfig = ja4_common::config::load(&path).unwrap();
+        let mut default = OriginConfig::default();
+        default.process.admin = sample.process.admin.clone();
+        assert_eq!(
+            ja4_common::config::print(&sample).unwrap(),
+            ja4_common::config::print(&default).unwrap()
+        );
+    }
+}

@@ -120,6 +120,8 @@ async fn await_request<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 decoder.feed(&buffer[..n]);
             }
+            // Many clients end without TLS's farewell; between requests that loses nothing.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Err("closed"),
             Ok(Err(_)) => return Err("client_gone"),
             Err(_) => {
                 close(stream).await;
@@ -350,7 +352,7 @@ async fn accept_streams<S: AsyncRead + AsyncWrite + Unpin>(
         };
         let (request, respond) = match accepted {
             None => return if stopping { "stopped" } else { "closed" },
-            Some(Err(error)) => return if error.is_io() { "client_gone" } else { "h2_protocol" },
+            Some(Err(error)) => return end_of(&error),
             Some(Ok(accepted)) => accepted,
         };
         let stream = respond.stream_id().as_u32();
@@ -371,6 +373,15 @@ async fn accept_streams<S: AsyncRead + AsyncWrite + Unpin>(
         tokio::spawn(async move {
             answer_stream(&shared, begun, &observed.head, request.into_body(), respond).await;
         });
+    }
+}
+
+fn end_of(error: &h2::Error) -> &'static str {
+    match error.get_io().map(io::Error::kind) {
+        // Without TLS's farewell, as on HTTP/1; streams under way count for themselves.
+        Some(io::ErrorKind::UnexpectedEof) => "closed",
+        Some(_) => "client_gone",
+        None => "h2_protocol",
     }
 }
 
