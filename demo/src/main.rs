@@ -129,7 +129,9 @@ fn run_replay(config: ReplayConfig) -> anyhow::Result<()> {
     let replay = Replay::open(config, node)?;
     let shared = replay.shared();
     runtime()?.block_on(async {
-        let process = Process::start(&process_config, shutdown.clone(), &["file"], move || shared.ledger())?;
+        let process = Process::start(&process_config, shutdown.clone(), &["file"], move || {
+            shared.ledger()
+        })?;
         process.admin.set_ready("file");
         let mut result = Ok(());
         let work = async {

@@ -128,7 +128,10 @@ async fn http1_is_reported_as_it_was_sent() {
     let expected = serde_json::json!([["hOsT", "h"], ["X-B", "1"], ["x-a", "2"], ["X-b", "3"]]);
     assert_eq!(requests[0]["headers"], expected);
     assert_eq!(requests[0]["query"], "a=1");
-    let indexes: Vec<_> = requests.iter().map(|r| r["req_index"].as_u64().unwrap()).collect();
+    let indexes: Vec<_> = requests
+        .iter()
+        .map(|r| r["req_index"].as_u64().unwrap())
+        .collect();
     assert_eq!(indexes, [0, 1, 2]);
     let statuses: Vec<_> = ends.iter().map(|e| e["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [200, 200, 404]);
@@ -176,15 +179,27 @@ async fn every_answered_request_of_real_clients_is_reported_once_on_its_connecti
     let mut fingerprints = std::collections::BTreeSet::new();
     for request in &requests {
         let query = request["query"].as_str().unwrap();
-        let cid = query.split('&').find_map(|pair| pair.strip_prefix("_cid=")).unwrap();
-        let conn = format!("{} {} {}", request["client_ip"], request["client_port"], request["conn_id"]);
-        assert_eq!(by_cid.entry(cid.to_owned()).or_insert_with(|| conn.clone()), &conn);
+        let cid = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("_cid="))
+            .unwrap();
+        let conn = format!(
+            "{} {} {}",
+            request["client_ip"], request["client_port"], request["conn_id"]
+        );
+        assert_eq!(
+            by_cid.entry(cid.to_owned()).or_insert_with(|| conn.clone()),
+            &conn
+        );
         assert_eq!(by_conn.entry(conn).or_insert_with(|| cid.to_owned()), cid);
         fingerprints.extend(request["h2_fp"].as_str().map(str::to_owned));
     }
     assert!(by_cid.len() > 30, "{} connections", by_cid.len());
     if std::path::Path::new("/usr/bin/curl").exists() {
-        assert!(fingerprints.len() >= 2, "curl and our own client differ: {fingerprints:?}");
+        assert!(
+            fingerprints.len() >= 2,
+            "curl and our own client differ: {fingerprints:?}"
+        );
     }
 }
 
@@ -197,7 +212,10 @@ async fn bad_http1_is_answered_counted_and_closed() {
         (long.as_bytes(), "431"),
         (b"GET / HTTP/1.1\r\nHost:", "408"),
         (b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", "408"),
-        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
+        (
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "400",
+        ),
     ] {
         let answer = talk(site.plain, bytes).await;
         // The server may close before it has read all: then the answer can be lost with a reset.
@@ -207,7 +225,12 @@ async fn bad_http1_is_answered_counted_and_closed() {
         );
     }
     let dropped = site.stage("demo.connections").dropped;
-    for reason in ["malformed_head", "head_too_large", "request_timeout", "ambiguous_framing"] {
+    for reason in [
+        "malformed_head",
+        "head_too_large",
+        "request_timeout",
+        "ambiguous_framing",
+    ] {
         assert!(dropped.contains_key(reason), "{reason}: {dropped:?}");
     }
     site.stop().await;
@@ -290,7 +313,10 @@ async fn connect_h2(address: SocketAddr) -> tokio_rustls::client::TlsStream<TcpS
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let tcp = TcpStream::connect(address).await.unwrap();
-    connector.connect("demo.test".try_into().unwrap(), tcp).await.unwrap()
+    connector
+        .connect("demo.test".try_into().unwrap(), tcp)
+        .await
+        .unwrap()
 }
 
 /// Sends an opening, then `flood` again and again until the server ends the connection.
@@ -324,13 +350,31 @@ async fn http2_floods_end_their_connection_only() {
     let site = Site::start(|_| {});
     flood(site.secure, |_| vec![frame(4, 0, 0, &[])]).await;
     flood(site.secure, |_| vec![frame(6, 0, 0, &[0; 8])]).await;
-    flood(site.secure, |n| vec![frame(1, 5, n * 2 + 1, &BLOCK), frame(3, 0, n * 2 + 1, &[0, 0, 0, 8])]).await;
-    flood(site.secure, |n| vec![if n == 0 { frame(1, 1, 1, &BLOCK) } else { frame(9, 0, 1, &[]) }]).await;
-    flood(site.secure, |_| vec![Bytes::from_static(b"garbage garbage garbage")]).await;
+    flood(site.secure, |n| {
+        vec![
+            frame(1, 5, n * 2 + 1, &BLOCK),
+            frame(3, 0, n * 2 + 1, &[0, 0, 0, 8]),
+        ]
+    })
+    .await;
+    flood(site.secure, |n| {
+        vec![if n == 0 {
+            frame(1, 1, 1, &BLOCK)
+        } else {
+            frame(9, 0, 1, &[])
+        }]
+    })
+    .await;
+    flood(site.secure, |_| {
+        vec![Bytes::from_static(b"garbage garbage garbage")]
+    })
+    .await;
     let dropped = site.stage("demo.connections").dropped;
     assert_eq!(dropped.values().sum::<u64>(), 5, "{dropped:?}");
     // Another client is served as ever, and its order and duplicates arrive.
-    let (mut send, connection) = h2::client::handshake(connect_h2(site.secure).await).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(connect_h2(site.secure).await)
+        .await
+        .unwrap();
     let driving = tokio::spawn(connection);
     let request = http::Request::get("https://demo.test/health?last")
         .header("x-b", "1")
@@ -346,5 +390,8 @@ async fn http2_floods_end_their_connection_only() {
     let last = requests.iter().find(|r| r["query"] == "last").unwrap();
     let expected = serde_json::json!([["x-b", "1"], ["x-b", "2"], ["x-a", "3"]]);
     assert_eq!(last["headers"], expected);
-    assert_eq!((&last["http_version"], &last["stream_id"]), (&"2".into(), &1.into()));
+    assert_eq!(
+        (&last["http_version"], &last["stream_id"]),
+        (&"2".into(), &1.into())
+    );
 }

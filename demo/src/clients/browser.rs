@@ -309,9 +309,7 @@ async fn http2(
     }
     let request = request.body(()).map_err(|_| "malformed_request")?;
     let mut send = send.clone().ready().await.map_err(|_| "closed")?;
-    let (response, mut stream) = send
-        .send_request(request, body.is_empty())
-        .map_err(|_| "send")?;
+    let (response, mut stream) = send.send_request(request, body.is_empty()).map_err(|_| "send")?;
     if !body.is_empty() {
         stream
             .send_data(Bytes::from(body.to_owned()), true)

@@ -268,7 +268,10 @@ mod tests {
     #[test]
     fn links_and_assets_of_a_page_are_found() {
         let page = "<link href=\"/assets/site.css\"><a href=\"/x\">x</a><img src=\"/images/1.png\"><a href=\"https://x\">";
-        assert_eq!(attributes(page, "href=\"").collect::<Vec<_>>(), ["/assets/site.css", "/x"]);
+        assert_eq!(
+            attributes(page, "href=\"").collect::<Vec<_>>(),
+            ["/assets/site.css", "/x"]
+        );
         assert_eq!(attributes(page, "src=\"").collect::<Vec<_>>(), ["/images/1.png"]);
     }
 

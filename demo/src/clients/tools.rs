@@ -131,7 +131,9 @@ impl Kind {
             Self::Feed => "Wget/1.21",
             Self::Monitor | Self::Uptime => "monitor/2.1",
             Self::App => "shop-app/4.2",
-            Self::Scraper | Self::Stuffer => "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/120.0.0.0 Safari/537.36",
+            Self::Scraper | Self::Stuffer => {
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/120.0.0.0 Safari/537.36"
+            }
             Self::Scanner => "Mozilla/5.0 zgrab/0.x",
             Self::FakeCrawler => "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
             Self::ApiHammer => "node",
@@ -141,8 +143,22 @@ impl Kind {
 }
 
 const ODD_PATHS: [&str; 16] = [
-    "/.env", "/wp-login.php", "/admin", "/.git/config", "/phpmyadmin/", "/server-status", "/backup.zip", "/cgi-bin/test",
-    "/actuator/env", "/api/v1/users", "/xmlrpc.php", "/config.json", "/shell?cmd=id", "/solr/admin", "/old/index.php", "/robots.txt",
+    "/.env",
+    "/wp-login.php",
+    "/admin",
+    "/.git/config",
+    "/phpmyadmin/",
+    "/server-status",
+    "/backup.zip",
+    "/cgi-bin/test",
+    "/actuator/env",
+    "/api/v1/users",
+    "/xmlrpc.php",
+    "/config.json",
+    "/shell?cmd=id",
+    "/solr/admin",
+    "/old/index.php",
+    "/robots.txt",
 ];
 
 /// The services and bots of a configuration, as far as their programs are here.
@@ -216,41 +232,74 @@ async fn once(job: Job, run: u32, programs: &Programs, shared: &Shared, rng: &mu
 }
 
 /// Completes the command; the text goes to its standard input.
-fn arguments(job: Job, mut command: Command, targets: &[String], config: &ClientsConfig) -> (Command, String) {
+fn arguments(
+    job: Job,
+    mut command: Command,
+    targets: &[String],
+    config: &ClientsConfig,
+) -> (Command, String) {
     let (name, ip, port) = (&config.server_name, config.server.ip(), config.server.port());
     let (address, agent) = (job.address, job.kind.agent());
     let mut input = String::new();
     match job.kind.program() {
         Program::Curl => {
             command.args(["-q", "-s", "-k", "--noproxy", "*", "-m", "20", "--fail-early"]);
-            command.args(["-A", agent, "-w", "%{http_code}\n", "--interface"]).arg(address.to_string());
+            command
+                .args(["-A", agent, "-w", "%{http_code}\n", "--interface"])
+                .arg(address.to_string());
             command.arg("--resolve").arg(format!("{name}:{port}:{ip}"));
-            command.arg(if job.kind == Kind::FakeCrawler { "--http2" } else { "--http1.1" });
+            command.arg(if job.kind == Kind::FakeCrawler {
+                "--http2"
+            } else {
+                "--http1.1"
+            });
             if job.kind == Kind::Health {
                 command.arg("--local-port").arg(HEALTH_PORT.to_string());
                 command.args(["-H", "Connection: close"]);
             }
             for target in targets {
-                command.args(["-o", "/dev/null"]).arg(format!("https://{name}:{port}{target}"));
+                command
+                    .args(["-o", "/dev/null"])
+                    .arg(format!("https://{name}:{port}{target}"));
             }
         }
         Program::Wget => {
-            command.args(["--no-config", "-nv", "-S", "--no-check-certificate", "--no-proxy", "-4"]);
-            command.args(["--tries=1", "-T", "10", "--max-redirect=0", "--no-http-keep-alive", "-O", "/dev/null"]);
+            command.args([
+                "--no-config",
+                "-nv",
+                "-S",
+                "--no-check-certificate",
+                "--no-proxy",
+                "-4",
+            ]);
+            command.args([
+                "--tries=1",
+                "-T",
+                "10",
+                "--max-redirect=0",
+                "--no-http-keep-alive",
+                "-O",
+                "/dev/null",
+            ]);
             command.arg(format!("--bind-address={address}"));
             for target in targets {
                 command.arg(format!("https://localhost:{port}{target}"));
             }
         }
         Program::Openssl => {
-            command.args(["s_client", "-quiet", "-ign_eof", "-connect"]).arg(config.server.to_string());
+            command
+                .args(["s_client", "-quiet", "-ign_eof", "-connect"])
+                .arg(config.server.to_string());
             command.arg("-bind").arg(format!("{address}:0"));
             command.arg("-servername").arg(name);
             input = requests(targets, name, port, agent);
         }
         Program::Gnutls => {
             command.args(["--no-ca-verification", "--logfile=/dev/null"]);
-            command.arg(format!("--sni-hostname={name}")).arg("-p").arg(port.to_string());
+            command
+                .arg(format!("--sni-hostname={name}"))
+                .arg("-p")
+                .arg(port.to_string());
             command.arg(ip.to_string());
             input = requests(targets, name, port, agent);
         }
@@ -304,13 +353,21 @@ async fn execute(mut command: Command, input: String) -> Result<String, &'static
     };
     let listen = async {
         match stdout {
-            Some(stdout) => stdout.take(MAX_OUTPUT_BYTES).read_to_end(&mut output).await.is_ok(),
+            Some(stdout) => stdout
+                .take(MAX_OUTPUT_BYTES)
+                .read_to_end(&mut output)
+                .await
+                .is_ok(),
             None => false,
         }
     };
     let listen_errors = async {
         match stderr {
-            Some(stderr) => stderr.take(MAX_OUTPUT_BYTES).read_to_end(&mut errors).await.is_ok(),
+            Some(stderr) => stderr
+                .take(MAX_OUTPUT_BYTES)
+                .read_to_end(&mut errors)
+                .await
+                .is_ok(),
             None => false,
         }
     };
@@ -342,7 +399,10 @@ mod tests {
     #[test]
     fn answers_are_counted_not_failures() {
         assert_eq!(count_answers(Program::Curl, "200\n404\n000\ncurl: (7)\n"), 2);
-        assert_eq!(count_answers(Program::Openssl, "HTTP/1.1 200 OK\r\n\r\nxHTTP/1.1 404 Not\r\n"), 2);
+        assert_eq!(
+            count_answers(Program::Openssl, "HTTP/1.1 200 OK\r\n\r\nxHTTP/1.1 404 Not\r\n"),
+            2
+        );
     }
 
     #[test]

@@ -226,7 +226,11 @@ impl Decoder {
         if n_bytes > MAX_TRAILER_BYTES {
             return Err(Http1Error::Framing);
         }
-        self.state = if is_last { State::End } else { State::Trailers(n_bytes) };
+        self.state = if is_last {
+            State::End
+        } else {
+            State::Trailers(n_bytes)
+        };
         Ok(Step::Again)
     }
 }
@@ -256,9 +260,9 @@ fn body_framing(head: &RequestHead) -> Result<State, Http1Error> {
         {
             Ok(State::ChunkSize)
         }
-        (None, Some(length)) if lengths.all(|other| other == length) => decimal(length)
-            .map(State::Length)
-            .ok_or(Http1Error::Framing),
+        (None, Some(length)) if lengths.all(|other| other == length) => {
+            decimal(length).map(State::Length).ok_or(Http1Error::Framing)
+        }
         _ => Err(Http1Error::Framing),
     }
 }
@@ -289,7 +293,8 @@ mod tests {
         Ok(events)
     }
 
-    const PIPELINED: &[u8] = b"POST /a?x=1 HTTP/1.1\r\nhOst: h\r\nX-Dup: 1\r\nTransfer-Encoding: chunked\r\nx-dup: 2\r\n\r\n\
+    const PIPELINED: &[u8] =
+        b"POST /a?x=1 HTTP/1.1\r\nhOst: h\r\nX-Dup: 1\r\nTransfer-Encoding: chunked\r\nx-dup: 2\r\n\r\n\
         3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: GET / HTTP/1.1\r\n\r\n\
         PUT /b HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET /not HTTP/1.1\r\n\r\
         GET /c HTTP/1.0\r\n\r\n";
@@ -352,7 +357,10 @@ mod tests {
 
     #[test]
     fn what_is_no_request_or_too_large_is_refused() {
-        check(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Http1Error::Malformed);
+        check(
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            Http1Error::Malformed,
+        );
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
         check(many.as_bytes(), Http1Error::HeadTooLarge);
         let long = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(MAX_HEAD_BYTES));

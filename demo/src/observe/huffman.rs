@@ -2,6 +2,7 @@
 
 /// `(code, bits)` of each byte; the end-of-string symbol is 30 ones and never decoded (section 5.2).
 #[rustfmt::skip]
+#[expect(clippy::unreadable_literal, reason = "as the appendix has them")]
 const CODES: [(u32, u8); 256] = [
     (0x1ff8, 13), (0x7fffd8, 23), (0xfffffe2, 28), (0xfffffe3, 28), (0xfffffe4, 28), (0xfffffe5, 28),
     (0xfffffe6, 28), (0xfffffe7, 28), (0xfffffe8, 28), (0xffffea, 24), (0x3ffffffc, 30), (0xfffffe9, 28),
@@ -104,7 +105,9 @@ mod tests {
     #[test]
     fn examples_of_the_rfc() {
         check(
-            &[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff],
+            &[
+                0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
+            ],
             Some("www.example.com"),
         );
         check(&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], Some("no-cache"));

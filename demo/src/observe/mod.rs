@@ -53,7 +53,9 @@ impl RequestHead {
         let target = match find(&self.target, b"://") {
             Some(at) if !self.target.starts_with(b"/") => {
                 let rest = &self.target[at + 3..];
-                rest.iter().position(|b| *b == b'/').map_or(&b"/"[..], |at| &rest[at..])
+                rest.iter()
+                    .position(|b| *b == b'/')
+                    .map_or(&b"/"[..], |at| &rest[at..])
             }
             _ => self.target.as_slice(),
         };

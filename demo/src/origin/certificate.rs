@@ -25,9 +25,10 @@ pub fn make(names: &[String]) -> anyhow::Result<(ServerConfig, String)> {
     let issuer = Issuer::new(ca_params, ca_key);
     let mut params = CertificateParams::new(names.to_vec())
         .with_context(|| format!("names {names:?} are not fit for a certificate"))?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, names.first().map_or("demo.test", String::as_str));
+    params.distinguished_name.push(
+        DnType::CommonName,
+        names.first().map_or("demo.test", String::as_str),
+    );
     let key = KeyPair::generate().context("cannot make a key")?;
     let leaf = params
         .signed_by(&key, &issuer)

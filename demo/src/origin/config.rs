@@ -80,7 +80,9 @@ impl Default for OriginConfig {
             process: ProcessConfig::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
             listen_plain: None,
-            names: ["demo.test", "localhost", "127.0.0.1"].map(str::to_owned).to_vec(),
+            names: ["demo.test", "localhost", "127.0.0.1"]
+                .map(str::to_owned)
+                .to_vec(),
             data: None,
             seed: 1,
             socket: "/var/run/logcorr/http.socket".into(),

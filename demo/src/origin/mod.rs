@@ -159,7 +159,10 @@ impl Origin {
         tokio::join!(secure, plain);
         let deadline = tokio::time::Instant::now() + self.shared.config.drain_timeout.0;
         let all = u32::try_from(self.shared.config.max_connections).unwrap_or(u32::MAX);
-        if tokio::time::timeout_at(deadline, places.acquire_many(all)).await.is_err() {
+        if tokio::time::timeout_at(deadline, places.acquire_many(all))
+            .await
+            .is_err()
+        {
             tracing::warn!("connections are left after drain_timeout: closing them");
         }
         let shared = Arc::clone(&self.shared);

@@ -271,7 +271,11 @@ struct Tap<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -356,7 +360,10 @@ async fn accept_streams<S: AsyncRead + AsyncWrite + Unpin>(
             Some(Ok(accepted)) => accepted,
         };
         let stream = respond.stream_id().as_u32();
-        let observed = observer.lock().unwrap_or_else(PoisonError::into_inner).take(stream);
+        let observed = observer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(stream);
         let Some(observed) = observed else {
             // Both read the same bytes, so this would be a difference between the two parsers.
             shared.requests.begin().fail("h2_unobserved");

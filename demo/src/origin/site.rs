@@ -86,7 +86,11 @@ impl Site {
                 .any(|(name, value)| *name == "etag" && value.as_bytes() == tag)
         });
         if is_known && answer.status == 200 {
-            return Answer { status: 304, ..answer }.without_body();
+            return Answer {
+                status: 304,
+                ..answer
+            }
+            .without_body();
         }
         answer
     }
@@ -97,9 +101,10 @@ impl Site {
             ["topics", n] => self.numbered(n, N_TOPICS, Self::topic),
             ["articles", n] => self.numbered(n, N_ARTICLES, Self::article),
             ["products", n] => self.numbered(n, N_PRODUCTS, Self::product),
-            ["about" | "contact" | "privacy" | "terms" | "help" | "jobs"] => {
-                html(parts[0], &format!("<p>{}</p>", self.text(parts[0].len() as u64, 80)))
-            }
+            ["about" | "contact" | "privacy" | "terms" | "help" | "jobs"] => html(
+                parts[0],
+                &format!("<p>{}</p>", self.text(parts[0].len() as u64, 80)),
+            ),
             ["search"] => self.search(query),
             ["login"] => html("Login", LOGIN_FORM),
             ["account"] => account(head),
@@ -231,7 +236,9 @@ impl Site {
     }
 
     fn api_items(&self, query: &str) -> Answer {
-        let page = parameter(query, "page").and_then(|n| n.parse().ok()).unwrap_or(0_u32);
+        let page = parameter(query, "page")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0_u32);
         let items: Vec<_> = (0..N_PRODUCTS)
             .skip(page.min(N_PRODUCTS) as usize * 10)
             .take(10)
@@ -253,7 +260,10 @@ impl Site {
             "site.css" => self.cached("text/css", STYLE),
             "app.js" => self.cached(
                 "text/javascript",
-                format!("/* {} */\ndocument.documentElement.dataset.ready='1';\n", self.text(1, 400)),
+                format!(
+                    "/* {} */\ndocument.documentElement.dataset.ready='1';\n",
+                    self.text(1, 400)
+                ),
             ),
             "menu.js" => self.cached("text/javascript", format!("/* {} */\n", self.text(2, 150))),
             _ => not_found(),
@@ -291,8 +301,11 @@ impl Site {
 
 fn account(head: &RequestHead) -> Answer {
     match session(head) {
-        Some(_) => html("Your account", "<p>Signed in. <a href=\"/logout\">Log out</a></p>")
-            .with("cache-control", "no-store"),
+        Some(_) => html(
+            "Your account",
+            "<p>Signed in. <a href=\"/logout\">Log out</a></p>",
+        )
+        .with("cache-control", "no-store"),
         None => Answer::redirect(302, "/login".into()),
     }
 }
@@ -391,11 +404,7 @@ fn png(seed: u64, n: u32) -> Vec<u8> {
     header.extend(side.to_be_bytes());
     header.extend([8, 0, 0, 0, 0]);
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (kind, data) in [
-        (b"IHDR", header.as_slice()),
-        (b"IDAT", &zlib),
-        (b"IEND", &[]),
-    ] {
+    for (kind, data) in [(b"IHDR", header.as_slice()), (b"IDAT", &zlib), (b"IEND", &[])] {
         file.extend(u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
         let start = file.len();
         file.extend_from_slice(kind);
@@ -442,10 +451,10 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 const WORDS: [&str; 40] = [
-    "river", "stone", "north", "paper", "garden", "signal", "winter", "market", "engine", "harbour", "valley",
-    "lantern", "copper", "meadow", "window", "bridge", "silver", "forest", "island", "summer", "letter",
-    "orchard", "tunnel", "feather", "marble", "canvas", "thunder", "compass", "village", "timber", "anchor",
-    "prairie", "mirror", "granite", "saddle", "beacon", "quarry", "linen", "cedar", "ember",
+    "river", "stone", "north", "paper", "garden", "signal", "winter", "market", "engine", "harbour",
+    "valley", "lantern", "copper", "meadow", "window", "bridge", "silver", "forest", "island", "summer",
+    "letter", "orchard", "tunnel", "feather", "marble", "canvas", "thunder", "compass", "village", "timber",
+    "anchor", "prairie", "mirror", "granite", "saddle", "beacon", "quarry", "linen", "cedar", "ember",
 ];
 const STYLE: &str = "body{font:16px/1.5 sans-serif;max-width:50rem;margin:1rem auto;padding:0 1rem;color:#222}\
     nav a{margin-right:1rem}img{margin:.25rem;border-radius:.25rem}h1{font-size:1.6rem}\n";
@@ -476,7 +485,11 @@ mod tests {
         let mut open = vec!["/".to_owned()];
         while let Some(target) = open.pop() {
             let answer = get(&target, &[]);
-            assert!(matches!(answer.status, 200 | 302 | 303), "{target}: {}", answer.status);
+            assert!(
+                matches!(answer.status, 200 | 302 | 303),
+                "{target}: {}",
+                answer.status
+            );
             let body = String::from_utf8_lossy(&answer.body).into_owned();
             for quote in ["href=\"", "src=\""] {
                 for part in body.split(quote).skip(1) {
@@ -514,15 +527,29 @@ mod tests {
         };
         assert_eq!(post("user=ann&password=x").status, 401);
         let answer = post("user=ann&password=pw-ann");
-        let cookie = &answer.headers.iter().find(|(name, _)| *name == "set-cookie").unwrap().1;
+        let cookie = &answer
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "set-cookie")
+            .unwrap()
+            .1;
         let cookie = cookie.split(';').next().unwrap();
-        assert_eq!((answer.status, get("/account", &[("Cookie", cookie)]).status), (303, 200));
+        assert_eq!(
+            (answer.status, get("/account", &[("Cookie", cookie)]).status),
+            (303, 200)
+        );
         assert_eq!(get("/account", &[]).status, 302);
     }
 
     #[test]
     fn what_is_not_there_is_404() {
-        for target in ["/articles/240", "/articles/x", "/wp-login.php", "/images/99.png", "/download/9"] {
+        for target in [
+            "/articles/240",
+            "/articles/x",
+            "/wp-login.php",
+            "/images/99.png",
+            "/download/9",
+        ] {
             assert_eq!(get(target, &[]).status, 404, "{target}");
         }
     }
