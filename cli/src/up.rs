@@ -51,10 +51,10 @@ pub(crate) struct Options {
     #[arg(long)]
     demo: bool,
     /// How many demo clients browse at the same time.
-    #[arg(long, value_name = "N", requires = "demo")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["interface", "pcap"])]
     demo_bots: Option<u32>,
     /// Makes the demo's clients repeat what they did under the same number.
-    #[arg(long, value_name = "N", requires = "demo")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["interface", "pcap"])]
     seed: Option<u64>,
     /// Capture on this interface; your web server writes its requests to the sockets named at start.
     #[arg(long, value_name = "IF")]
@@ -63,7 +63,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Read requests from this file, one JSON event a line.
-    #[arg(long, value_name = "FILE", requires = "pcap")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["demo", "interface"])]
     http: Option<PathBuf>,
     /// Folder of everything that is kept [default: ~/.local/share/ja4-platform].
     #[arg(long, value_name = "DIR")]

@@ -44,7 +44,7 @@ const WALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("embedded-clickhouse", &["ja4-common"]),
-    ("demo", &["ja4-model", "ja4-emit"]),
+    ("demo", &["ja4-model", "ja4-emit", "ja4-common"]),
     ("cli", &["ja4-common", "ja4-schema"]),
     ("xtask", &[]),
 ];

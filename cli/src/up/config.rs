@@ -126,11 +126,14 @@ fn store(layout: &Layout) -> Value {
 
 fn correlator(layout: &Layout) -> Value {
     json!({
-        "network_socket": layout.network_socket(),
-        "http_socket": layout.http_socket(),
-        "http_stream": layout.http_stream(),
-        "store": store_as(layout, "writer"),
-        "spool": layout.spool(),
+        "sources": [
+            { "path": layout.network_socket(), "kind": "stream", "role": "network" },
+            { "path": layout.http_socket(), "kind": "seqpacket", "role": "http" },
+            { "path": layout.http_stream(), "kind": "stream", "role": "http" },
+        ],
+        "redaction": { "key_file": layout.redaction_key() },
+        "store": { "connection": store_as(layout, "writer") },
+        "spool": { "dir": layout.spool() },
     })
 }
 
@@ -151,7 +154,12 @@ fn sensor(layout: &Layout, input: &Input) -> Value {
 }
 
 fn origin(layout: &Layout) -> Value {
-    json!({ "listen": layout.demo_https().to_string(), "socket": layout.http_socket() })
+    json!({
+        "listen": layout.demo_https().to_string(),
+        "data": layout.site_data(),
+        "socket": layout.http_socket(),
+        "socket_kind": "seqpacket",
+    })
 }
 
 fn clients(layout: &Layout, n_bots: Option<u32>, seed: Option<u64>) -> Value {

@@ -47,10 +47,6 @@ impl Layout {
         Ok(layout)
     }
 
-    pub(crate) fn data(&self) -> &Path {
-        &self.data
-    }
-
     pub(crate) fn config(&self, process: &str) -> PathBuf {
         self.data.join("config").join(format!("{process}.yaml"))
     }
@@ -62,6 +58,16 @@ impl Layout {
 
     pub(crate) fn store_data(&self) -> PathBuf {
         self.data.join("store")
+    }
+
+    /// Key of the hashes that stand for secrets; the correlator makes it at its first start.
+    pub(crate) fn redaction_key(&self) -> PathBuf {
+        self.data.join("redaction.key")
+    }
+
+    /// The demo site's certificate.
+    pub(crate) fn site_data(&self) -> PathBuf {
+        self.data.join("site")
     }
 
     pub(crate) fn spool(&self) -> PathBuf {
@@ -337,7 +343,7 @@ mod tests {
         let layout = Layout::prepare(&dir.path().join("data"), base(8000)).unwrap();
         write_private(&layout.config("ja4-sensor"), b"x").unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(layout.data()), 0o700);
+        assert_eq!(mode(&layout.store_data()), 0o700);
         assert_eq!(mode(&layout.config("ja4-sensor")), 0o600);
     }
 }
