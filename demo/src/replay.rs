@@ -156,13 +156,13 @@ impl Replay {
             }
             match &mut event {
                 Event::Request(_) => {}
-                Event::End(end) => match open.remove(&(head.boot, end.request_seq)) {
-                    Some(seq) => end.request_seq = seq,
-                    None => {
+                Event::End(end) => {
+                    let Some(seq) = open.remove(&(head.boot, end.request_seq)) else {
                         pending.fail("end_without_request");
                         continue;
-                    }
-                },
+                    };
+                    end.request_seq = seq;
+                }
                 _ => {
                     pending.fail("not_a_request");
                     continue;

@@ -1,5 +1,6 @@
 //! Our own client: TLS by rustls in three settings, HTTP/2 by `h2`, HTTP/1.1 by hand, from a chosen address.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,10 +239,10 @@ async fn http1(
 ) -> Result<Reply, &'static str> {
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
+        write!(text, "{name}: {value}\r\n").expect("writing to a String does not fail");
     }
     if method == "POST" {
-        text += &format!("Content-Length: {}\r\n", body.len());
+        write!(text, "Content-Length: {}\r\n", body.len()).expect("writing to a String does not fail");
     }
     text += "\r\n";
     text += body;

@@ -1,7 +1,7 @@
 //! Clients of several TLS stacks, each from an address of its own, each connection with an id of its own.
 //!
 //! People browse with our own client (rustls); services and bots are the system's programs: curl and openssl
-//! (OpenSSL), wget and gnutls-cli (GnuTLS), node, python. Every request carries the id of its connection in
+//! (OpenSSL), wget and gnutls-cli (`GnuTLS`), node, python. Every request carries the id of its connection in
 //! the query key `_cid`, so that a join can be checked. Certificates are not checked: the site makes its own.
 
 pub mod browser;
@@ -130,7 +130,7 @@ impl Rng {
     /// From 0 to `n - 1`; 0 for `n = 0`.
     pub(crate) fn below(&mut self, n: u32) -> u32 {
         self.0 = mix(self.0);
-        u32::try_from((self.0 >> 32) * u64::from(n) >> 32).unwrap_or(0)
+        u32::try_from(((self.0 >> 32) * u64::from(n)) >> 32).unwrap_or(0)
     }
 
     /// From a half to one and a half of `mean`.
@@ -182,7 +182,7 @@ impl Clients {
         let shared = self.shared;
         let config = &shared.config;
         let seed = config.seed.unwrap_or(1);
-        let stacks = Arc::new(browser::Stacks::new());
+        let stacks = browser::Stacks::new();
         let mut tasks = tokio::task::JoinSet::new();
         for n in 0..config.humans {
             let address = if n < config.behind_nat {
@@ -192,7 +192,7 @@ impl Clients {
                 Ipv4Addr::new(127, 10, high, low.wrapping_add(1))
             };
             let rng = Rng::new(seed, u64::from(n));
-            let person = people::Person::new(n, IpAddr::V4(address), Arc::clone(&stacks), rng);
+            let person = people::Person::new(n, IpAddr::V4(address), &stacks, rng);
             tasks.spawn(person.live(Arc::clone(&shared)));
         }
         let programs = Arc::new(programs::Programs::find());
@@ -204,10 +204,10 @@ impl Clients {
                 seed,
             ));
         }
-        if let Some(duration) = config.duration {
-            if !shared.pause(duration.0).await {
-                shared.shutdown.request();
-            }
+        if let Some(duration) = config.duration
+            && !shared.pause(duration.0).await
+        {
+            shared.shutdown.request();
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {

@@ -35,7 +35,7 @@ pub struct Person {
 }
 
 impl Person {
-    pub(crate) fn new(number: u32, address: IpAddr, stacks: Arc<Stacks>, rng: Rng) -> Self {
+    pub(crate) fn new(number: u32, address: IpAddr, stacks: &Stacks, rng: Rng) -> Self {
         Self {
             number,
             address,

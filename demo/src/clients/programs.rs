@@ -10,7 +10,7 @@ pub enum Program {
     Curl,
     /// `openssl s_client`.
     Openssl,
-    /// wget with GnuTLS.
+    /// wget with `GnuTLS`.
     Wget,
     /// `gnutls-cli`, which cannot choose its address.
     Gnutls,
@@ -79,15 +79,14 @@ impl Programs {
         };
         let mut paths = BTreeMap::new();
         for program in Program::ALL {
-            match find(program.name()) {
-                Some(path) => {
-                    paths.insert(program, path);
-                }
-                None => tracing::warn!(
+            if let Some(path) = find(program.name()) {
+                paths.insert(program, path);
+            } else {
+                tracing::warn!(
                     "{} is not here, its clients do not run: apt-get install {}",
                     program.name(),
                     program.debian_package()
-                ),
+                );
             }
         }
         Self {

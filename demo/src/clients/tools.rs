@@ -1,5 +1,6 @@
 //! Services and bots: programs of the system, a run of some requests at a time over one connection each.
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl Kind {
             Self::Scraper => numbered(20, &|n| format!("/articles/{}", (run * 20 + n) % 240)),
             Self::Stuffer => numbered(8, &|_| "/login".to_owned()),
             Self::Scanner => numbered(12, &|n| {
-                ODD_PATHS[((run * 12 + n) % ODD_PATHS.len() as u32) as usize].to_owned()
+                ODD_PATHS[(run.wrapping_mul(12) + n) as usize % ODD_PATHS.len()].to_owned()
             }),
             Self::FakeCrawler => numbered(10, &|n| format!("/products/{}", (run * 10 + n) % 40)),
             Self::ApiHammer => numbered(25, &|n| format!("/api/items/{}", (run + n) % 45)),
@@ -322,7 +323,11 @@ fn arguments(
 fn requests(targets: &[String], name: &str, port: u16, agent: &str) -> String {
     let mut text = String::new();
     for (n, target) in targets.iter().enumerate() {
-        text += &format!("GET {target} HTTP/1.1\r\nHost: {name}:{port}\r\nUser-Agent: {agent}\r\n");
+        write!(
+            text,
+            "GET {target} HTTP/1.1\r\nHost: {name}:{port}\r\nUser-Agent: {agent}\r\n"
+        )
+        .expect("writing to a String does not fail");
         if n + 1 == targets.len() {
             text += "Connection: close\r\n";
         }

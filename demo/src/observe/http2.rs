@@ -27,7 +27,7 @@ const MAX_BLOCK_BYTES: usize = 32 << 10;
 const MAX_CONTINUATIONS: u32 = 8;
 /// Heads that wait for the server to take them: twice the concurrent streams that it allows.
 pub const MAX_WAITING_HEADS: usize = 256;
-/// SETTINGS, PING, PRIORITY, RST_STREAM and empty frames that a client may send before its first request:
+/// SETTINGS, PING, PRIORITY, `RST_STREAM` and empty frames that a client may send before its first request:
 /// the busiest browser sends about ten.
 const CONTROL_BUDGET: i64 = 1000;
 /// What each request adds to the budget. A window update for every 16 KiB of a 1 MiB answer is 64, on two levels.
@@ -211,7 +211,7 @@ impl Observer {
             }
             WINDOW_UPDATE if stream == 0 && self.n_requests == 0 => {
                 let increment = payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-                self.window = self.window.or(increment.map(|n| n & 0x7fff_ffff));
+                self.window = self.window.or_else(|| increment.map(|n| n & 0x7fff_ffff));
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! One connection from its first byte to its last: HTTP/1 by our own parser, HTTP/2 by `h2` under an observer.
 
+use std::fmt::Write as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,7 +100,7 @@ async fn await_request<S: AsyncRead + AsyncWrite + Unpin>(
     decoder: &mut Decoder,
     shared: &Shared,
 ) -> Result<(i64, Instant), &'static str> {
-    let mut buffer = [0; READ_BYTES];
+    let mut buffer = vec![0; READ_BYTES];
     while decoder.is_idle() {
         let read = tokio::select! {
             read = timeout(shared.config.idle_timeout.0, stream.read(&mut buffer)) => read,
@@ -166,7 +167,7 @@ async fn next_event<S: AsyncRead + Unpin>(
     decoder: &mut Decoder,
     deadline: tokio::time::Instant,
 ) -> Result<Event, Failure> {
-    let mut buffer = [0; READ_BYTES];
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         if let Some(event) = decoder.poll().map_err(Failure::Decode)? {
             return Ok(event);
@@ -245,10 +246,10 @@ fn response(answer: &Answer, is_head: bool, keep: bool) -> (Vec<u8>, u64) {
         .unwrap_or("Unknown");
     let mut text = format!("HTTP/1.1 {} {reason}\r\nserver: ja4-demo\r\n", answer.status);
     for (name, value) in &answer.headers {
-        text += &format!("{name}: {value}\r\n");
+        write!(text, "{name}: {value}\r\n").expect("writing to a String does not fail");
     }
     if !matches!(answer.status, 204 | 304) {
-        text += &format!("content-length: {}\r\n", answer.body.len());
+        write!(text, "content-length: {}\r\n", answer.body.len()).expect("writing to a String does not fail");
     }
     text += if keep {
         "connection: keep-alive\r\n\r\n"

@@ -48,6 +48,7 @@ impl Answer {
     }
 
     /// Only the head goes out.
+    #[must_use]
     pub fn without_body(mut self) -> Self {
         self.body.clear();
         self
@@ -55,7 +56,7 @@ impl Answer {
 }
 
 /// The site of one seed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Site {
     seed: u64,
 }
