@@ -8,7 +8,7 @@ use clap::Parser;
 use demo::clients::{Clients, ClientsConfig};
 use demo::origin::Origin;
 use demo::origin::config::OriginConfig;
-use demo::process::{Process, host_name, prepare};
+use demo::process::{Process, host_name, prepare, raise_descriptor_limit};
 use demo::replay::{Replay, ReplayConfig};
 use ja4_common::config;
 use ja4_common::exit::{self, Failure};
@@ -98,6 +98,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn run_origin(config: OriginConfig) -> anyhow::Result<()> {
     let shutdown = prepare(&config.process)?;
+    raise_descriptor_limit();
     let node = config.node.clone().unwrap_or_else(host_name);
     let process_config = config.process.clone();
     runtime()?.block_on(async {

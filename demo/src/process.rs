@@ -85,6 +85,19 @@ pub fn prepare(config: &ProcessConfig) -> anyhow::Result<Shutdown> {
     Shutdown::install().context("cannot catch signals")
 }
 
+/// Allows as many descriptors as the system lets this process have.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!("only {:?} descriptors: {error}", limit.current);
+    }
+}
+
 /// The system's host name.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
