@@ -114,7 +114,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let _lock = layout.lock()?;
     let output = Output::new();
     let programs = Programs::from_environment(std::env::var_os("PATH").as_deref())?;
-    let input = choose_input(options, &programs.find("ja4-sensor")?)?;
+    let input = choose_input(options, &layout, &programs.find("ja4-sensor")?, &output)?;
     let specs = config::write(&layout, &programs, &input)?;
     for (addr, process) in ports(options.listen)? {
         if specs.iter().any(|spec| spec.process == process) {
@@ -174,13 +174,17 @@ fn check_files(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As asked; live input needs the right to capture.
-fn choose_input(options: &Options, sensor: &Path) -> anyhow::Result<Input> {
+/// As asked; without the right to capture, the recording that comes with us takes the place of live input.
+fn choose_input(options: &Options, layout: &Layout, sensor: &Path, output: &Output) -> anyhow::Result<Input> {
     if let Some(pcap) = &options.pcap {
         return record_input(pcap.clone(), options.http.clone());
     }
     if let CaptureRight::None { mend } = capture::right(sensor) {
-        anyhow::bail!("this user may not capture packets; type: {mend}");
+        output.line("ja4", &format!("this user may not capture packets; type: {mend}"));
+        output.line("ja4", "going on with a recorded capture");
+        let (packets, requests) = layout.recording();
+        recording::unpack(&packets, &requests)?;
+        return record_input(packets, Some(requests));
     }
     Ok(match &options.interface {
         Some(interface) => Input::Interface(interface.clone()),

@@ -32,7 +32,7 @@ struct Bench {
 const BENCHES: &[Bench] = &[Bench {
     name: "sensor: packets offline",
     floor: "1 000 000 packets per CPU second; 48 MB anonymous memory",
-    command: &["ja4-sensor", "bench", "testdata/pcap/bench.pcap", "--loops", "20"],
+    command: &["ja4-sensor", "bench", "testdata/demo/demo.pcap", "--loops", "20"],
 }];
 
 /// Runs the benches; `Ok(false)` when one could not be run.

@@ -70,6 +70,14 @@ impl Layout {
         self.data.join("site")
     }
 
+    /// Where the recording that comes with us is unpacked: packets and requests.
+    pub(crate) fn recording(&self) -> (PathBuf, PathBuf) {
+        (
+            self.data.join("recording.pcap"),
+            self.data.join("recording.jsonl"),
+        )
+    }
+
     pub(crate) fn spool(&self) -> PathBuf {
         self.data.join("spool")
     }

@@ -26,6 +26,43 @@ fn add_stages(stages: &mut Vec<Stage>, more: &[Stage]) {
     }
 }
 
+/// What a process whose counts outlive it did since an earlier ledger of it. What was pending then was received
+/// again by this run: it is added, so that the equation holds.
+pub(crate) fn since(ledger: &Ledger, base: &Ledger) -> Ledger {
+    let mut ledger = ledger.clone();
+    for stage in &mut ledger.stages {
+        let Some(before) = base.stages.iter().find(|before| before.name == stage.name) else {
+            continue;
+        };
+        stage.received = (stage.received + before.pending).saturating_sub(before.received);
+        stage.passed = stage.passed.saturating_sub(before.passed);
+        for (reason, n) in &mut stage.dropped {
+            *n = n.saturating_sub(before.dropped.get(reason).copied().unwrap_or(0));
+        }
+        stage.dropped.retain(|_, n| *n > 0);
+    }
+    for (name, fact) in &mut ledger.facts {
+        subtract_values(fact, base.facts.get(name).unwrap_or(&Value::Null));
+    }
+    ledger
+}
+
+fn subtract_values(value: &mut Value, less: &Value) {
+    match (&mut *value, less) {
+        (Value::Number(a), Value::Number(b)) => {
+            if let (Some(a), Some(b)) = (a.as_u64(), b.as_u64()) {
+                *value = Value::from(a.saturating_sub(b));
+            }
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            for (key, value) in a {
+                subtract_values(value, b.get(key).unwrap_or(&Value::Null));
+            }
+        }
+        _ => {}
+    }
+}
+
 /// How far a process had come; of two ledgers of one incarnation the one further on is the later.
 pub(crate) fn progress(ledger: &Ledger) -> u64 {
     ledger
@@ -422,6 +459,27 @@ mod tests {
             &processes,
             &store,
             &["8 rows were acknowledged but the table has 7"],
+        );
+    }
+
+    #[test]
+    fn what_was_pending_at_the_start_of_a_run_counts_as_received_by_it() {
+        let mut base = with_stages(vec![stage("a", 10, 7, &[("late", 1)], 2)]);
+        base.facts.insert(
+            "joined".to_owned(),
+            serde_json::json!({"exact": 5, "none": {"late": 1}}),
+        );
+        let mut now = with_stages(vec![stage("a", 30, 25, &[("late", 1), ("full", 3)], 1)]);
+        now.facts.insert(
+            "joined".to_owned(),
+            serde_json::json!({"exact": 9, "none": {"late": 1, "no_conn": 2}}),
+        );
+        let since = since(&now, &base);
+        assert_eq!(since.stages, [stage("a", 22, 18, &[("full", 3)], 1)]);
+        assert_eq!(since.stages[0].imbalance(), 0);
+        assert_eq!(
+            since.facts["joined"],
+            serde_json::json!({"exact": 4, "none": {"late": 0, "no_conn": 2}})
         );
     }
 

@@ -10,6 +10,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 
+use super::layout::write_private;
+
+/// Loopback traffic of the demo and the requests that its site reported meanwhile; see `testdata/demo/README.md`.
+const RECORDED_PACKETS: &[u8] = include_bytes!("../../../testdata/demo/demo.pcap");
+const RECORDED_REQUESTS: &[u8] = include_bytes!("../../../testdata/demo/http.jsonl");
+
 /// Longer blocks before the first packet of a pcapng file are no capture: names and comments are far shorter.
 const BLOCK_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Blocks looked at before the first packet: section, interfaces, names, statistics.
@@ -34,6 +40,15 @@ pub(crate) fn offset_to_now_ns(
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now_ns = i64::try_from(now.as_nanos()).context("the clock is beyond the year 2262")?;
     Ok(Some(now_ns - first))
+}
+
+/// Writes the recording that comes with us into the data folder: its capture and its requests.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub(crate) fn unpack(packets: &Path, requests: &Path) -> anyhow::Result<()> {
+    write_private(packets, RECORDED_PACKETS)?;
+    write_private(requests, RECORDED_REQUESTS)
 }
 
 fn first_packet_ns(path: &Path) -> anyhow::Result<Option<i64>> {

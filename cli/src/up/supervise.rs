@@ -69,6 +69,8 @@ struct Managed {
     spec: Spec,
     state: State,
     record: ProcessRecord,
+    /// For a process whose counts outlive it: what it said when this run began.
+    base: Ledger,
     /// The last answer of the present incarnation.
     polled: Option<Ledger>,
     n_failures_in_a_row: u32,
@@ -119,6 +121,7 @@ impl Supervisor {
                 ledger: Ledger::default(),
                 usage,
             },
+            base: Ledger::default(),
             polled: None,
             n_failures_in_a_row: 0,
             is_stopping: false,
@@ -127,6 +130,10 @@ impl Supervisor {
         loop {
             self.pump()?;
             if self.managed[idx].is_ready() || matches!(self.managed[idx].state, State::Stopped) {
+                // Before anything feeds it.
+                if self.managed[idx].keeps_counts() {
+                    self.managed[idx].base = probe::ledger(admin)?;
+                }
                 return Ok(true);
             }
             if should_stop() {
@@ -222,11 +229,16 @@ impl Supervisor {
         let Some(managed) = self.find(process) else {
             return Ledger::default();
         };
-        let mut ledger = managed.record.ledger.clone();
-        if let Some(polled) = &managed.polled {
-            ledger::add_incarnation(&mut ledger, polled);
+        match &managed.polled {
+            Some(polled) if managed.keeps_counts() => ledger::since(polled, &managed.base),
+            polled => {
+                let mut ledger = managed.record.ledger.clone();
+                polled
+                    .iter()
+                    .for_each(|polled| ledger::add_incarnation(&mut ledger, polled));
+                ledger
+            }
         }
-        ledger
     }
 
     /// The records of all processes, to be called when they are stopped.
@@ -244,6 +256,12 @@ impl Supervisor {
 }
 
 impl Managed {
+    /// The correlator's counts are sealed with its batches and taken up by its next incarnation: its last word is
+    /// the sum of all. What a crash takes from its memory was never counted and never acknowledged.
+    fn keeps_counts(&self) -> bool {
+        self.spec.process == Process::Correlator
+    }
+
     fn is_ready(&self) -> bool {
         matches!(self.state, State::Running { is_ready: true, .. })
     }
@@ -358,7 +376,9 @@ impl Managed {
             (Some(written), _) => Some(written),
             (None, polled) => polled,
         };
-        if let Some(mut last) = last {
+        if let Some(last) = last.as_ref().filter(|_| self.keeps_counts()) {
+            self.record.ledger = ledger::since(last, &self.base);
+        } else if let Some(mut last) = last {
             if !is_clean {
                 ledger::book_killed(&mut last);
             }
