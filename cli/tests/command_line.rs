@@ -1,4 +1,5 @@
 //! `ja4` as a script meets it: exit statuses and the one line that says what is wrong.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::net::TcpListener;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! The whole path with every real process: recorded packets and requests go in, the checked ledger comes out.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
