@@ -233,9 +233,9 @@ impl Supervisor {
             Some(polled) if managed.keeps_counts() => ledger::since(polled, &managed.base),
             polled => {
                 let mut ledger = managed.record.ledger.clone();
-                polled
-                    .iter()
-                    .for_each(|polled| ledger::add_incarnation(&mut ledger, polled));
+                if let Some(polled) = polled {
+                    ledger::add_incarnation(&mut ledger, polled);
+                }
                 ledger
             }
         }
