@@ -386,17 +386,23 @@ impl<C: Clone, R> Engine<C, R> {
             self.wake_for_expiry();
         }
         self.raise(idx, confirmed.max(early.confirmed));
+        self.settle(idx);
     }
 
-    /// Raises the confirmation and does what follows from it. The connection may be gone afterwards.
-    fn raise(&mut self, idx: u32, level: Confirmed) {
-        self.conns.confirm(idx, level, self.now_mono);
-        self.conns.retire_replaced(idx, self.now_mono);
-        self.wake_for_expiry();
-        let conn = self.conns.get(idx);
-        if conn.confirmed == Confirmed::Followed {
+    /// Raises the confirmation; true if it rose from nothing.
+    fn raise(&mut self, idx: u32, level: Confirmed) -> bool {
+        let rose = self.conns.confirm(idx, level, self.now_mono);
+        if self.conns.get(idx).confirmed == Confirmed::Followed {
             self.emit_rows(idx, Some(RowWait::Confirm));
         }
+        rose
+    }
+
+    /// Does what follows when a connection is new, is newly confirmed or has new addresses. It may be gone
+    /// afterwards.
+    fn settle(&mut self, idx: u32) {
+        self.conns.retire_replaced(idx, self.now_mono);
+        self.wake_for_expiry();
         if self.corrections && self.conns.get(idx).is_confirmed() {
             self.correct(idx);
         }
@@ -411,7 +417,9 @@ impl<C: Clone, R> Engine<C, R> {
     fn confirm(&mut self, uid: ConnUid, level: Confirmed) {
         if let Some(idx) = self.conns.find_uid(uid) {
             self.counters.connections.pass(1);
-            self.raise(idx, level);
+            if self.raise(idx, level) {
+                self.settle(idx);
+            }
         } else {
             self.note_early(uid, |early| early.confirmed = early.confirmed.max(level));
         }

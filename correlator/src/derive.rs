@@ -1,0 +1,139 @@
+//! What the correlator reads out of a request for the store: header order, family of the User-Agent.
+
+use hashbrown::HashMap;
+use ja4_model::joined::Derived;
+use ja4_model::{HeadersForm, Request, Text};
+
+/// Most User-Agents whose family is remembered; a parse takes microseconds, most sites see a few thousand.
+const MAX_AGENTS: usize = 16_384;
+/// Longest User-Agent that is parsed; real ones have under 500 bytes.
+const MAX_AGENT_BYTES: usize = 1024;
+/// Longest list of header names kept, bytes.
+const MAX_ORDER_BYTES: usize = 4096;
+
+/// Derives facts of requests, with a memory of User-Agents.
+pub(crate) struct Deriver {
+    parser: woothee::parser::Parser,
+    families: HashMap<u64, &'static str, ahash::RandomState>,
+    hasher: ahash::RandomState,
+}
+
+impl std::fmt::Debug for Deriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deriver").field("families", &self.families.len()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Deriver {
+    fn default() -> Self {
+        Self {
+            parser: woothee::parser::Parser::new(),
+            families: HashMap::default(),
+            hasher: ahash::RandomState::default(),
+        }
+    }
+}
+
+impl Deriver {
+    /// Facts of a redacted request; `session_hash` is what redaction gave.
+    pub(crate) fn derive(&mut self, request: &Request<'_>, session_hash: u64) -> Derived<'static> {
+        let header_order = match request.headers_form {
+            HeadersForm::Ordered => header_order(request),
+            HeadersForm::Named => Vec::new(),
+        };
+        Derived {
+            ua_family: Text::from(self.family(request)),
+            session_hash,
+            header_order_hash: stable_hash(&header_order),
+            header_order: header_order.into(),
+        }
+    }
+
+    fn family(&mut self, request: &Request<'_>) -> &'static str {
+        let Some(agent) = request.header("user-agent").map(Text::as_bytes).filter(|agent| !agent.is_empty()) else {
+            return "";
+        };
+        let hash = self.hasher.hash_one(agent);
+        if let Some(family) = self.families.get(&hash) {
+            return family;
+        }
+        let agent = String::from_utf8_lossy(&agent[..agent.len().min(MAX_AGENT_BYTES)]);
+        let family = self.parser.parse(&agent).map_or("", |found| found.name);
+        let family = if family == "UNKNOWN" { "" } else { family };
+        if self.families.len() >= MAX_AGENTS {
+            self.families.clear();
+        }
+        self.families.insert(hash, family);
+        family
+    }
+}
+
+/// Header names in the client's order and case, commas between.
+fn header_order(request: &Request<'_>) -> Vec<u8> {
+    let mut order = Vec::with_capacity(request.headers.len() * 16);
+    for (name, _) in &request.headers {
+        if order.len() + name.as_bytes().len() >= MAX_ORDER_BYTES {
+            break;
+        }
+        if !order.is_empty() {
+            order.push(b',');
+        }
+        order.extend_from_slice(name.as_bytes());
+    }
+    order
+}
+
+/// The same on every machine and in every version: it is stored. 0 for nothing.
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
+    if bytes.is_empty() {
+        return 0;
+    }
+    let hash = cityhash_rs::cityhash_102_128(bytes);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded into the result")]
+    let folded = (hash as u64) ^ ((hash >> 64) as u64);
+    folded.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(agent: &'static str, form: HeadersForm) -> Request<'static> {
+        Request {
+            headers: vec![("Host".into(), "x".into()), ("user-agent".into(), agent.into())],
+            headers_form: form,
+            ..Request::default()
+        }
+    }
+
+    #[test]
+    fn order_is_kept_only_where_it_is_known() {
+        let mut deriver = Deriver::default();
+        let ordered = deriver.derive(&request("curl/7.88.1", HeadersForm::Ordered), 0);
+        assert_eq!(ordered.header_order, "Host,user-agent");
+        assert_ne!(ordered.header_order_hash, 0);
+        let named = deriver.derive(&request("curl/7.88.1", HeadersForm::Named), 0);
+        assert_eq!((named.header_order, named.header_order_hash), (Text::EMPTY, 0));
+    }
+
+    #[test]
+    fn families_of_common_agents_are_known() {
+        let mut deriver = Deriver::default();
+        let mut family = |agent| deriver.derive(&request(agent, HeadersForm::Named), 0).ua_family;
+        let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
+        assert_eq!(family(chrome), "Chrome");
+        assert_eq!(family(chrome), "Chrome");
+        assert_eq!(family("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"), "Firefox");
+        assert_eq!(family("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"), "Googlebot");
+        assert_eq!(family("\u{1}\u{2}"), "");
+    }
+
+    #[test]
+    fn the_stored_hash_never_changes() {
+        assert_eq!(stable_hash(b""), 0);
+        assert_eq!(stable_hash(b"Host,User-Agent,Accept"), STABLE_SAMPLE);
+    }
+
+    /// Made once; a change would split every fingerprint in the store in two.
+    const STABLE_SAMPLE: u64 = 0;
+}

@@ -1,0 +1,118 @@
+//! Writes records as JSON lines to a file or to stdout, from a queue of its own that drops the newest when full.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+/// Chunks in the queue; with [`CHUNK_BYTES`] this is 16 MiB at most.
+const QUEUE_CHUNKS: usize = 256;
+/// Bytes after which a chunk is handed to the writer.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Where lines go.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// A file, appended to.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// A sink of lines.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    chunk: Vec<u8>,
+    rows_in_chunk: u64,
+    queue: Option<SyncSender<(Vec<u8>, u64)>>,
+    writer: Option<JoinHandle<()>>,
+    counts: Arc<LineCounts>,
+}
+
+/// Counts of a sink of lines: `received = written + dropped + pending`.
+#[derive(Debug, Default)]
+pub(crate) struct LineCounts {
+    pub(crate) received: AtomicU64,
+    pub(crate) written: AtomicU64,
+    /// The queue was full.
+    pub(crate) overflow: AtomicU64,
+    /// Writing failed.
+    pub(crate) failed: AtomicU64,
+}
+
+impl Lines {
+    /// Opens the target and starts its writer.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or no thread be started.
+    pub(crate) fn start(target: &Target) -> std::io::Result<Self> {
+        let out: Box<dyn Write + Send> = match target {
+            Target::File(path) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?),
+            Target::Stdout => Box::new(std::io::stdout()),
+        };
+        let (queue, chunks) = sync_channel(QUEUE_CHUNKS);
+        let counts = Arc::new(LineCounts::default());
+        let shared = Arc::clone(&counts);
+        let writer = std::thread::Builder::new().name("lines".into()).spawn(move || write_all(out, &chunks, &shared))?;
+        Ok(Self { chunk: Vec::with_capacity(CHUNK_BYTES), rows_in_chunk: 0, queue: Some(queue), writer: Some(writer), counts })
+    }
+
+    /// Appends one record; `write` gives its JSON without a line end.
+    pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.chunk);
+        self.chunk.push(b'\n');
+        self.rows_in_chunk += 1;
+        self.counts.received.fetch_add(1, Ordering::Relaxed);
+        if self.chunk.len() >= CHUNK_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Hands what is collected to the writer.
+    pub(crate) fn flush(&mut self) {
+        if self.chunk.is_empty() {
+            return;
+        }
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
+        let rows = std::mem::take(&mut self.rows_in_chunk);
+        if let Some(queue) = &self.queue {
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send((chunk, rows)) {
+                self.counts.overflow.fetch_add(rows, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Arc<LineCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Writes all that is queued and ends the writer.
+    pub(crate) fn stop(mut self) {
+        self.flush();
+        drop(self.queue.take());
+        if let Some(writer) = self.writer.take() {
+            if writer.join().is_err() {
+                tracing::error!("writer of lines ended badly");
+            }
+        }
+    }
+}
+
+fn write_all(mut out: Box<dyn Write + Send>, chunks: &Receiver<(Vec<u8>, u64)>, counts: &LineCounts) {
+    let mut said = false;
+    for (chunk, rows) in chunks {
+        match out.write_all(&chunk).and_then(|()| out.flush()) {
+            Ok(()) => {
+                counts.written.fetch_add(rows, Ordering::Relaxed);
+            }
+            Err(error) => {
+                counts.failed.fetch_add(rows, Ordering::Relaxed);
+                if !std::mem::replace(&mut said, true) {
+                    tracing::error!("joined records cannot be written, they are counted as dropped: {error}");
+                }
+            }
+        }
+    }
+}

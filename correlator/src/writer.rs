@@ -1,0 +1,296 @@
+//! Gives rows to every sink, and seals batches for the store.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use correlator_engine::Now;
+use ja4_model::{Correction, Head, JoinedRequest, Status, TlsRecord};
+use ja4_spool::SegmentId;
+
+use crate::batch::{Batch, BlockMeta, SegmentMeta};
+use crate::core::{Core, Rows};
+use crate::outbox::Outbox;
+use crate::payload::Origin;
+use crate::settlement::Producer;
+use crate::sinks::lines::Lines;
+
+/// Pause between tries to seal while the spool's disk is full or broken.
+const RESEAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the batch limit a batch may outgrow while nothing can be sealed, before it is dropped and counted.
+const UNSEALED_FACTOR: usize = 4;
+
+/// When a batch is sealed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SealPolicy {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+    pub(crate) age: Duration,
+    /// True: events are safe when sealed. False: when the store has them.
+    pub(crate) sealed_is_safe: bool,
+}
+
+/// A batch that could not be sealed yet.
+#[derive(Debug)]
+struct Stuck {
+    blocks: Vec<BlockMeta>,
+    payload: Vec<u8>,
+    origins: Vec<Origin>,
+    retry_mono_ns: u64,
+}
+
+/// All sinks of the process.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    store: Option<StoreSink>,
+    lines: Vec<Lines>,
+    /// Events that are settled at once because no store is written.
+    unsealed: Vec<Origin>,
+}
+
+#[derive(Debug)]
+struct StoreSink {
+    batch: Batch,
+    outbox: Outbox,
+    policy: SealPolicy,
+    token_prefix: String,
+    n_sealed: u64,
+    stuck: Option<Stuck>,
+    /// Events of segments that the store does not have yet, when only that makes them safe.
+    awaiting: HashMap<SegmentId, Vec<Origin>>,
+}
+
+impl Writer {
+    /// A writer without a store.
+    pub(crate) fn lines_only(lines: Vec<Lines>) -> Self {
+        Self { store: None, lines, unsealed: Vec::new() }
+    }
+
+    /// A writer to a store through `outbox`. `token_prefix` is unique for ever.
+    pub(crate) fn to_store(batch: Batch, outbox: Outbox, policy: SealPolicy, token_prefix: String, lines: Vec<Lines>) -> Self {
+        let store = StoreSink {
+            batch,
+            outbox,
+            policy,
+            token_prefix,
+            n_sealed: 0,
+            stuck: None,
+            awaiting: HashMap::new(),
+        };
+        Self { store: Some(store), lines, unsealed: Vec::new() }
+    }
+
+    /// Requests and hellos that are given out and not sealed.
+    pub(crate) fn unsealed(&self) -> (u64, u64) {
+        let Some(store) = &self.store else { return (0, 0) };
+        let stuck_rows = |table: &str| {
+            let blocks = store.stuck.iter().flat_map(|stuck| &stuck.blocks);
+            blocks.filter(|block| block.table == table).map(|block| block.rows).sum::<u64>()
+        };
+        (store.batch.n_requests() + stuck_rows("http_logs"), store.batch.n_hellos() + stuck_rows("tls_logs"))
+    }
+
+    pub(crate) fn outbox(&self) -> Option<&Outbox> {
+        self.store.as_ref().map(|store| &store.outbox)
+    }
+
+    /// When sealing is due, on the monotonic clock.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let store = self.store.as_ref()?;
+        let opened = store.batch.opened_mono_ns()?;
+        Some(opened.saturating_add(nanos(store.policy.age)))
+    }
+
+    /// Seals what is due, and settles what has become safe. True if any event was settled.
+    pub(crate) fn tend(&mut self, now: Now, core: &mut Core) -> bool {
+        let Some(store) = &mut self.store else {
+            let origins = std::mem::take(&mut self.unsealed);
+            core.count_settled(&origins);
+            origins.iter().for_each(|origin| core.settlement_mut().settle(*origin));
+            return !origins.is_empty();
+        };
+        store.batch.touch(now.mono_ns);
+        let mut settled = store.settle_completed(core);
+        if store.is_due(now.mono_ns) {
+            settled |= store.seal(now, core);
+        }
+        settled
+    }
+
+    /// Seals whatever there is, due or not: for the end. False if it cannot be kept.
+    pub(crate) fn finish(&mut self, now: Now, core: &mut Core) -> bool {
+        for lines in &mut self.lines {
+            lines.flush();
+        }
+        if self.store.is_none() {
+            self.tend(now, core);
+            return true;
+        }
+        let Some(store) = &mut self.store else { return true };
+        store.settle_completed(core);
+        store.seal_even_empty(now, core);
+        store.stuck.is_none()
+    }
+
+    /// Settles the last events that the store has taken.
+    pub(crate) fn settle_completed(&mut self, core: &mut Core) {
+        if let Some(store) = &mut self.store {
+            store.settle_completed(core);
+        }
+    }
+
+    /// Ends the sinks of lines.
+    pub(crate) fn stop_lines(&mut self) {
+        self.lines.drain(..).for_each(Lines::stop);
+    }
+
+    pub(crate) fn flush_lines(&mut self) {
+        self.lines.iter_mut().for_each(Lines::flush);
+    }
+}
+
+impl StoreSink {
+    fn is_due(&self, mono_ns: u64) -> bool {
+        if self.stuck.as_ref().is_some_and(|stuck| mono_ns >= stuck.retry_mono_ns) {
+            return true;
+        }
+        let aged = self.batch.opened_mono_ns().is_some_and(|opened| mono_ns.saturating_sub(opened) >= nanos(self.policy.age));
+        aged || self.batch.n_rows() >= self.policy.rows || self.batch.bytes() >= self.policy.bytes
+    }
+
+    fn settle_completed(&mut self, core: &mut Core) -> bool {
+        let mut any = false;
+        for id in self.outbox.take_completed() {
+            for origin in self.awaiting.remove(&id).into_iter().flatten() {
+                core.settlement_mut().settle(origin);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn seal(&mut self, now: Now, core: &mut Core) -> bool {
+        if self.batch.is_empty() && self.stuck.is_none() {
+            return false;
+        }
+        self.seal_even_empty(now, core)
+    }
+
+    fn seal_even_empty(&mut self, now: Now, core: &mut Core) -> bool {
+        if let Some(stuck) = self.stuck.take() {
+            if !self.seal_blocks(stuck.blocks, stuck.payload, stuck.origins, now, core) {
+                self.shed(core);
+                return false;
+            }
+        }
+        self.n_sealed += 1;
+        let token = format!("{}-{}", self.token_prefix, self.n_sealed);
+        let (blocks, payload, origins) = self.batch.finish(&token);
+        self.seal_blocks(blocks, payload, origins, now, core)
+    }
+
+    /// True if it is sealed; otherwise it is kept as stuck.
+    fn seal_blocks(
+        &mut self,
+        blocks: Vec<BlockMeta>,
+        payload: Vec<u8>,
+        origins: Vec<Origin>,
+        now: Now,
+        core: &mut Core,
+    ) -> bool {
+        let before = core.totals.clone();
+        core.count_settled(&origins);
+        for block in &blocks {
+            core.totals.tables.entry(block.table.clone()).or_default().passed += block.rows;
+        }
+        let dropped = self.outbox.take_dropped();
+        for (table, reasons) in &dropped {
+            let flow = core.totals.tables.entry(table.clone()).or_default();
+            reasons.iter().for_each(|(reason, n)| flow.drop_for(reason, *n));
+        }
+        let meta = SegmentMeta {
+            marks: core.settlement().marks_after(&origins),
+            totals: core.totals_now(),
+            blocks: blocks.clone(),
+        };
+        match self.outbox.seal(meta, &payload) {
+            Ok(id) => {
+                if self.policy.sealed_is_safe {
+                    origins.iter().for_each(|origin| core.settlement_mut().settle(*origin));
+                } else {
+                    self.awaiting.insert(id, origins);
+                }
+                true
+            }
+            Err(error) => {
+                core.totals = before;
+                self.outbox.put_back_dropped(dropped);
+                tracing::error!(
+                    "a batch cannot be sealed and waits in memory; free disk space or raise spool.max_bytes: {}",
+                    ja4_common::exit::chain(&error)
+                );
+                let retry_mono_ns = now.mono_ns.saturating_add(nanos(RESEAL_PAUSE));
+                self.stuck = Some(Stuck { blocks, payload, origins, retry_mono_ns });
+                false
+            }
+        }
+    }
+
+    /// While nothing can be sealed memory must not grow without end: the newest rows are dropped and counted.
+    fn shed(&mut self, core: &mut Core) {
+        if self.batch.bytes() < UNSEALED_FACTOR * self.policy.bytes {
+            return;
+        }
+        let (blocks, _, origins) = self.batch.finish("dropped");
+        core.count_settled(&origins);
+        for block in &blocks {
+            let flow = core.totals.tables.entry(block.table.clone()).or_default();
+            flow.passed += block.rows;
+            flow.drop_for("no_space", block.rows);
+        }
+        origins.iter().for_each(|origin| core.settlement_mut().settle(*origin));
+    }
+}
+
+impl Rows for Writer {
+    fn request(&mut self, row: &JoinedRequest<'_>) {
+        if let Some(store) = &mut self.store {
+            store.batch.request(row);
+        }
+        for lines in &mut self.lines {
+            lines.push(|out| row.write_json(out));
+        }
+    }
+
+    fn hello(&mut self, row: &TlsRecord<'_>) {
+        if let Some(store) = &mut self.store {
+            store.batch.hello(row);
+        }
+    }
+
+    fn correction(&mut self, row: &Correction<'_>) {
+        if let Some(store) = &mut self.store {
+            store.batch.correction(row);
+        }
+        for lines in &mut self.lines {
+            lines.push(|out| row.write_json(out));
+        }
+    }
+
+    fn status(&mut self, head: &Head<'_>, status: &Status<'_>, producer: &Producer) {
+        if let Some(store) = &mut self.store {
+            store.batch.status(head, status, producer);
+        }
+    }
+
+    fn settle(&mut self, origin: Origin) {
+        match &mut self.store {
+            Some(store) => store.batch.settle(origin),
+            None => self.unsealed.push(origin),
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

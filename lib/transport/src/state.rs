@@ -1,0 +1,574 @@
+//! What the epoll thread and the consumer share: queues, identities, origins, under one short lock.
+//!
+//! The invariant, checked by the tests: for every identity `received = passed + dropped + pending`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ja4_model::limits::MAX_MESSAGE_BYTES;
+use ja4_model::{BootId, EventKind, IdKind, WallNs};
+
+use crate::batch::{Batch, FrameMeta, Input, OriginId, Peer};
+use crate::config::{ListenerConfig, ReceiverConfig, SocketKind};
+use crate::counters::{
+    Counters, DropReason, Drops, IdentityCounters, ListenerCounters, OriginCounters, Refusals, RefuseReason,
+};
+use crate::peek::Claims;
+use crate::quota::Bucket;
+
+/// A batch grows up to this while it waits; larger ones gain nothing and make turns longer.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// What the identity's queue may exceed its limit by: one read of every kind of socket.
+pub(crate) const QUEUE_SLACK: usize = 2 * MAX_MESSAGE_BYTES;
+
+/// See [`crate::IdentityCounters`].
+pub(crate) struct Identity {
+    listener: usize,
+    source: Arc<str>,
+    node: Arc<str>,
+    uid: u32,
+    received: u64,
+    passed: u64,
+    pending: u64,
+    bytes: u64,
+    pauses: u64,
+    unfinished: u64,
+    drops: Drops,
+    queue: VecDeque<Input>,
+    queue_bytes: usize,
+    queue_limit: usize,
+    bytes_bucket: Bucket,
+    events_bucket: Bucket,
+    boots_bucket: Bucket,
+    /// Connections that wait for room in the queue.
+    waiting: Vec<u64>,
+}
+
+/// See [`crate::OriginCounters`].
+struct Origin {
+    key: (Arc<str>, Arc<str>, BootId),
+    uid: u32,
+    base: u64,
+    received: u64,
+    next_seq: u64,
+    acked: u64,
+    ack_is_dirty: bool,
+    /// Connections now; on STREAM there is at most one.
+    conns: Vec<u64>,
+    /// Order of the last greeting, to forget the oldest first.
+    greeted: u64,
+}
+
+#[derive(Default)]
+struct Listener {
+    accepted: u64,
+    refusals: Refusals,
+    open: u64,
+    accept_paused: u64,
+}
+
+/// See the module.
+pub(crate) struct State {
+    listeners: Vec<Listener>,
+    identities: Vec<Identity>,
+    /// Identities with something in their queue, in turn.
+    turns: VecDeque<usize>,
+    origins: HashMap<OriginId, Origin>,
+    origin_of: HashMap<(Arc<str>, Arc<str>, BootId), OriginId>,
+    next_origin: u64,
+    n_greetings: u64,
+    max_origins: usize,
+    max_identities: usize,
+    dirty_acks: Vec<OriginId>,
+    /// Connections that may be read again.
+    resumable: Vec<u64>,
+    pub(crate) woken: bool,
+    pub(crate) consumer_waits: bool,
+    pub(crate) stop_reading: bool,
+    pub(crate) reading_stopped: bool,
+    pub(crate) shutdown: bool,
+}
+
+/// A greeting that was accepted.
+pub(crate) struct Admission {
+    pub(crate) identity: usize,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) ack: u64,
+    /// An older STREAM connection of the same process, to be closed.
+    pub(crate) replaces: Option<u64>,
+}
+
+/// A connection that greets.
+pub(crate) struct Candidate<'a> {
+    pub(crate) conn: u64,
+    pub(crate) listener: usize,
+    pub(crate) source: &'a str,
+    pub(crate) node: &'a str,
+    pub(crate) boot: BootId,
+    pub(crate) next_unsettled: u64,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) pid: i32,
+}
+
+/// Frames of one read, on their way into the queue.
+pub(crate) struct Staged {
+    bytes: Vec<u8>,
+    frames: Vec<FrameMeta>,
+}
+
+impl Staged {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            frames: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// The connection that a frame came on.
+pub(crate) struct Source<'a> {
+    pub(crate) peer: &'a Arc<Peer>,
+    pub(crate) identity: usize,
+    pub(crate) claims: &'a Claims,
+    pub(crate) kind: SocketKind,
+}
+
+impl State {
+    pub(crate) fn new(config: &ReceiverConfig) -> Self {
+        Self {
+            listeners: config.listeners.iter().map(|_| Listener::default()).collect(),
+            identities: Vec::new(),
+            turns: VecDeque::new(),
+            origins: HashMap::new(),
+            origin_of: HashMap::new(),
+            next_origin: 0,
+            n_greetings: 0,
+            max_origins: config.max_origins,
+            max_identities: config.max_identities,
+            dirty_acks: Vec::new(),
+            resumable: Vec::new(),
+            woken: false,
+            consumer_waits: false,
+            stop_reading: false,
+            reading_stopped: false,
+            shutdown: false,
+        }
+    }
+
+    pub(crate) fn accepted(&mut self, listener: usize) {
+        self.listeners[listener].accepted += 1;
+        self.listeners[listener].open += 1;
+    }
+
+    pub(crate) fn closed(&mut self, listener: usize) {
+        self.listeners[listener].open -= 1;
+    }
+
+    pub(crate) fn refused(&mut self, listener: usize, reason: RefuseReason) {
+        self.listeners[listener].refusals.add(reason);
+    }
+
+    pub(crate) fn accept_paused(&mut self, listener: usize) {
+        self.listeners[listener].accept_paused += 1;
+    }
+
+    /// Admits a peer whose user and names are allowed.
+    pub(crate) fn admit(
+        &mut self,
+        candidate: &Candidate<'_>,
+        listener: &ListenerConfig,
+        now: Instant,
+    ) -> Result<Admission, RefuseReason> {
+        let identity = self.identity_of(candidate, listener, now)?;
+        let key = (Arc::clone(&self.identities[identity].source), Arc::clone(&self.identities[identity].node), candidate.boot);
+        let origin = match self.origin_of.get(&key) {
+            Some(&origin) => origin,
+            None => self.new_origin(key, candidate, identity, now)?,
+        };
+        self.n_greetings += 1;
+        let state = self.origins.get_mut(&origin).expect("an origin of the index is in the table");
+        if state.uid != candidate.uid {
+            return Err(RefuseReason::BootTaken);
+        }
+        state.greeted = self.n_greetings;
+        state.acked = state.acked.max(candidate.next_unsettled);
+        let replaces = (listener.kind == SocketKind::Stream).then(|| state.conns.first().copied()).flatten();
+        state.conns.push(candidate.conn);
+        let peer = Arc::new(Peer {
+            origin,
+            conn: candidate.conn,
+            listener: candidate.listener,
+            role: listener.role,
+            source: Arc::clone(&state.key.0),
+            node: Arc::clone(&state.key.1),
+            boot: candidate.boot,
+            base: state.acked,
+            uid: candidate.uid,
+            gid: candidate.gid,
+            pid: candidate.pid,
+        });
+        let ack = state.acked;
+        Ok(Admission {
+            identity,
+            peer,
+            ack,
+            replaces,
+        })
+    }
+
+    fn identity_of(
+        &mut self,
+        candidate: &Candidate<'_>,
+        listener: &ListenerConfig,
+        now: Instant,
+    ) -> Result<usize, RefuseReason> {
+        let found = self.identities.iter().position(|identity| {
+            identity.listener == candidate.listener
+                && identity.uid == candidate.uid
+                && *identity.source == *candidate.source
+                && *identity.node == *candidate.node
+        });
+        if let Some(idx) = found {
+            return Ok(idx);
+        }
+        if self.identities.len() >= self.max_identities {
+            return Err(RefuseReason::Origins);
+        }
+        let second = Duration::from_secs(1);
+        let quotas = &listener.quotas;
+        self.identities.push(Identity {
+            listener: candidate.listener,
+            source: candidate.source.into(),
+            node: candidate.node.into(),
+            uid: candidate.uid,
+            received: 0,
+            passed: 0,
+            pending: 0,
+            bytes: 0,
+            pauses: 0,
+            unfinished: 0,
+            drops: Drops::default(),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            queue_limit: quotas.queue_bytes,
+            bytes_bucket: Bucket::new(quotas.bytes_per_second, second, now),
+            events_bucket: Bucket::new(quotas.events_per_second, second, now),
+            boots_bucket: Bucket::new(quotas.boots_per_hour, second * 3600, now),
+            waiting: Vec::new(),
+        });
+        Ok(self.identities.len() - 1)
+    }
+
+    fn new_origin(
+        &mut self,
+        key: (Arc<str>, Arc<str>, BootId),
+        candidate: &Candidate<'_>,
+        identity: usize,
+        now: Instant,
+    ) -> Result<OriginId, RefuseReason> {
+        let boots = &mut self.identities[identity].boots_bucket;
+        if !boots.is_open(now) {
+            return Err(RefuseReason::Boots);
+        }
+        boots.take(1);
+        if self.origins.len() >= self.max_origins {
+            self.forget_one_origin()?;
+        }
+        let origin = OriginId(self.next_origin);
+        self.next_origin += 1;
+        self.origin_of.insert(key.clone(), origin);
+        self.origins.insert(
+            origin,
+            Origin {
+                key,
+                uid: candidate.uid,
+                base: candidate.next_unsettled,
+                received: 0,
+                next_seq: candidate.next_unsettled,
+                acked: candidate.next_unsettled,
+                ack_is_dirty: false,
+                conns: Vec::new(),
+                greeted: 0,
+            },
+        );
+        Ok(origin)
+    }
+
+    /// Forgets the process that greeted longest ago and is not connected. A linear search: it runs
+    /// only when the table is full, at most as often as the boots quota lets new ones in.
+    fn forget_one_origin(&mut self) -> Result<(), RefuseReason> {
+        let oldest = self
+            .origins
+            .iter()
+            .filter(|(_, origin)| origin.conns.is_empty())
+            .min_by_key(|(_, origin)| origin.greeted)
+            .map(|(&id, _)| id)
+            .ok_or(RefuseReason::Origins)?;
+        if let Some(origin) = self.origins.remove(&oldest) {
+            self.origin_of.remove(&origin.key);
+        }
+        Ok(())
+    }
+
+    /// How long the connection must wait before it may be read: none, until the queue has room (it is
+    /// noted and comes back by [`State::take_resumable`]), or a time.
+    pub(crate) fn may_read(&mut self, identity: usize, conn: u64, now: Instant) -> Readiness {
+        let identity = &mut self.identities[identity];
+        if identity.queue_bytes >= identity.queue_limit {
+            identity.pauses += 1;
+            identity.waiting.push(conn);
+            return Readiness::WhenTaken;
+        }
+        for bucket in [&mut identity.bytes_bucket, &mut identity.events_bucket] {
+            if !bucket.is_open(now) {
+                identity.pauses += 1;
+                return Readiness::At(now + bucket.wait());
+            }
+        }
+        Readiness::Now
+    }
+
+    /// Looks at one frame; if it is good it is copied to `staged`.
+    pub(crate) fn stage(&mut self, source: &Source<'_>, frame: &[u8], recv_ns: WallNs, now: Instant, staged: &mut Staged) {
+        let identity = &mut self.identities[source.identity];
+        identity.received += 1;
+        identity.bytes += frame.len() as u64;
+        let over_rate = source.kind == SocketKind::Seqpacket
+            && !(identity.events_bucket.is_open(now) && identity.bytes_bucket.is_open(now));
+        identity.events_bucket.take(1);
+        identity.bytes_bucket.take(frame.len() as u64);
+        let checked = if frame.len() > MAX_MESSAGE_BYTES {
+            Err(DropReason::TooLong)
+        } else {
+            source.claims.peek(frame)
+        };
+        let peeked = match checked {
+            Ok(peeked) if source.peer.role.allows(peeked.kind) => peeked,
+            Ok(_) => return identity.drops.add(DropReason::Role),
+            Err(reason) => return identity.drops.add(reason),
+        };
+        let mut id_kind = IdKind::Producer;
+        let mut seq = 0;
+        if peeked.kind != EventKind::Status {
+            let origin = self
+                .origins
+                .get_mut(&source.peer.origin)
+                .expect("the origin of a connection is never forgotten");
+            let number = peeked.seq.unwrap_or_else(|| {
+                id_kind = IdKind::Receiver;
+                origin.next_seq
+            });
+            if number < origin.next_seq && source.kind == SocketKind::Stream {
+                return identity.drops.add(DropReason::Duplicate);
+            }
+            origin.received += 1;
+            origin.next_seq = origin.next_seq.max(number.saturating_add(1));
+            seq = number;
+        }
+        if over_rate {
+            return identity.drops.add(DropReason::Quota);
+        }
+        if source.kind == SocketKind::Seqpacket && identity.queue_bytes + staged.bytes.len() >= identity.queue_limit {
+            return identity.drops.add(DropReason::QueueFull);
+        }
+        let start = staged.bytes.len();
+        staged.bytes.extend_from_slice(frame);
+        identity.pending += 1;
+        staged.frames.push(FrameMeta {
+            start: u32::try_from(start).expect("a read is smaller than 4 GiB"),
+            len: u32::try_from(frame.len()).expect("a frame is within the message limit"),
+            seq,
+            recv_ns,
+            kind: peeked.kind,
+            id_kind,
+        });
+    }
+
+    /// Counts a line over the limit, which has no bytes any more.
+    pub(crate) fn too_long(&mut self, identity: usize) {
+        self.identities[identity].received += 1;
+        self.identities[identity].drops.add(DropReason::TooLong);
+    }
+
+    /// Queues what was staged; true if the consumer waits for it.
+    pub(crate) fn queue_staged(&mut self, source: &Source<'_>, staged: Staged) -> bool {
+        if staged.frames.is_empty() {
+            return false;
+        }
+        let identity = &mut self.identities[source.identity];
+        if let Some(Input::Batch(last)) = identity.queue.back_mut()
+            && Arc::ptr_eq(&last.peer, source.peer)
+            && last.bytes.len() + staged.bytes.len() <= BATCH_BYTES
+        {
+            let before = last.cost();
+            let offset = u32::try_from(last.bytes.len()).expect("a batch is smaller than 4 GiB");
+            last.bytes.extend_from_slice(&staged.bytes);
+            last.frames.extend(staged.frames.iter().map(|frame| FrameMeta {
+                start: frame.start + offset,
+                ..*frame
+            }));
+            identity.queue_bytes += last.cost() - before;
+            return std::mem::take(&mut self.consumer_waits);
+        }
+        let mut batch = Batch {
+            peer: Arc::clone(source.peer),
+            bytes: staged.bytes,
+            frames: staged.frames,
+        };
+        // A read's buffer is made for a full read; what waits should not hold more than it needs.
+        if batch.bytes.capacity() > 2 * batch.bytes.len() {
+            batch.bytes.shrink_to_fit();
+        }
+        self.enqueue(source.identity, Input::Batch(batch))
+    }
+
+    /// Queues a notice; true if the consumer waits for it.
+    pub(crate) fn enqueue(&mut self, idx: usize, input: Input) -> bool {
+        let identity = &mut self.identities[idx];
+        identity.queue_bytes += cost(&input);
+        if identity.queue.is_empty() {
+            self.turns.push_back(idx);
+        }
+        identity.queue.push_back(input);
+        std::mem::take(&mut self.consumer_waits)
+    }
+
+    /// The next input in turn; the flag says that the epoll thread has something to do.
+    pub(crate) fn pop(&mut self) -> Option<(Input, bool)> {
+        let idx = self.turns.pop_front()?;
+        let identity = &mut self.identities[idx];
+        let input = identity.queue.pop_front().expect("an identity in turn has something queued");
+        if identity.queue.is_empty() {
+            identity.queue.shrink_to(64);
+        } else {
+            self.turns.push_back(idx);
+        }
+        identity.queue_bytes -= cost(&input);
+        if let Input::Batch(batch) = &input {
+            let n = batch.frames.len() as u64;
+            identity.passed += n;
+            identity.pending -= n;
+        }
+        let mut resume = false;
+        if !identity.waiting.is_empty() && identity.queue_bytes <= identity.queue_limit / 2 {
+            self.resumable.append(&mut identity.waiting);
+            resume = true;
+        }
+        Some((input, resume))
+    }
+
+    pub(crate) fn take_resumable(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.resumable)
+    }
+
+    /// Notes a cumulative acknowledgement; true if the epoll thread must be told.
+    pub(crate) fn ack(&mut self, id: OriginId, ack: u64) -> bool {
+        let Some(origin) = self.origins.get_mut(&id) else {
+            return false;
+        };
+        if ack <= origin.acked {
+            return false;
+        }
+        origin.acked = ack;
+        if origin.conns.is_empty() || origin.ack_is_dirty {
+            return false;
+        }
+        origin.ack_is_dirty = true;
+        self.dirty_acks.push(id);
+        self.dirty_acks.len() == 1
+    }
+
+    /// Connections and the acknowledgement that each should get.
+    pub(crate) fn take_acks(&mut self) -> Vec<(u64, u64)> {
+        let mut acks = Vec::new();
+        for id in std::mem::take(&mut self.dirty_acks) {
+            if let Some(origin) = self.origins.get_mut(&id) {
+                origin.ack_is_dirty = false;
+                acks.extend(origin.conns.iter().map(|&conn| (conn, origin.acked)));
+            }
+        }
+        acks
+    }
+
+    /// A connection that had greeted ended; true if the consumer waits.
+    pub(crate) fn left(&mut self, identity: usize, peer: &Arc<Peer>, mid_line: bool) -> bool {
+        if let Some(origin) = self.origins.get_mut(&peer.origin) {
+            origin.conns.retain(|&conn| conn != peer.conn);
+        }
+        let state = &mut self.identities[identity];
+        state.unfinished += u64::from(mid_line);
+        state.waiting.retain(|&conn| conn != peer.conn);
+        self.enqueue(identity, Input::Closed(Arc::clone(peer)))
+    }
+
+    pub(crate) fn counters(&self, listeners: &[ListenerConfig]) -> Counters {
+        let listeners = self.listeners.iter().zip(listeners).map(|(listener, config)| ListenerCounters {
+            path: config.path.clone(),
+            accepted: listener.accepted,
+            refused: listener.refusals.list(),
+            open: listener.open,
+            accept_paused: listener.accept_paused,
+        });
+        let identities = self.identities.iter().map(|identity| IdentityCounters {
+            listener: identity.listener,
+            source: Arc::clone(&identity.source),
+            node: Arc::clone(&identity.node),
+            uid: identity.uid,
+            received: identity.received,
+            passed: identity.passed,
+            dropped: identity.drops.list(),
+            pending: identity.pending,
+            bytes: identity.bytes,
+            queue_bytes: identity.queue_bytes,
+            pauses: identity.pauses,
+            unfinished: identity.unfinished,
+        });
+        Counters {
+            listeners: listeners.collect(),
+            identities: identities.collect(),
+        }
+    }
+
+    pub(crate) fn origins(&self) -> Vec<OriginCounters> {
+        let mut origins: Vec<_> = self
+            .origins
+            .iter()
+            .map(|(&id, origin)| OriginCounters {
+                origin: id,
+                source: Arc::clone(&origin.key.0),
+                node: Arc::clone(&origin.key.1),
+                boot: origin.key.2,
+                base: origin.base,
+                received: origin.received,
+                next_seq: origin.next_seq,
+                lost: (origin.next_seq - origin.base).saturating_sub(origin.received),
+                acked: origin.acked,
+                connections: u32::try_from(origin.conns.len()).unwrap_or(u32::MAX),
+            })
+            .collect();
+        origins.sort_by_key(|origin| origin.origin);
+        origins
+    }
+}
+
+/// When a connection may be read.
+pub(crate) enum Readiness {
+    Now,
+    WhenTaken,
+    At(Instant),
+}
+
+fn cost(input: &Input) -> usize {
+    match input {
+        Input::Batch(batch) => batch.cost(),
+        // The peer is shared; a notice is charged so that a flood of short connections is bounded too.
+        Input::Opened(_) | Input::Closed(_) => size_of::<Input>() + size_of::<Peer>(),
+    }
+}
