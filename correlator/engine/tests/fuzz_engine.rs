@@ -137,9 +137,8 @@ fn drain(engine: &mut Engine<u32, ()>, account: &mut Account) {
         match output {
             Output::Joined(joined) => account.requests_out += 1 + u64::from(joined.end.is_some()),
             Output::DroppedRequest { .. } => account.requests_out += 1,
-            Output::Tls(_) => account.hellos_out += 1,
             Output::DroppedConnection { payload: OPENING, .. } => account.openings_out += 1,
-            Output::DroppedConnection { .. } => account.hellos_out += 1,
+            Output::Tls(_) | Output::DroppedConnection { .. } => account.hellos_out += 1,
             Output::Correction(correction) => assert!(correction.conn.confirmed > Confirmed::None),
         }
     }
