@@ -767,7 +767,6 @@ impl<C: Clone, R> Engine<C, R> {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.advance(now);
-        self.make_room();
     }
 
     /// When [`Engine::handle_timeout`] has something to do, on the monotonic clock.
@@ -810,6 +809,7 @@ impl<C: Clone, R> Engine<C, R> {
             {
                 self.now_mono = self.now_mono.max(due_mono);
                 self.fire(due);
+                self.make_room();
             }
             self.quiet_until = self.next_deadline().unwrap_or(IDLE);
         }

@@ -4,20 +4,30 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BASE, usual};
+use common::{BASE, Rng, usual};
 use correlator_engine::{
     Alpn, CloseReason, Confirmed, ConnUid, ConnectionEvent, ConnectionInput, Endpoint, Engine, Gap, Hello,
     HelloFacts, HttpVersion, Now, Opened, Output, Pair, RequestEnd, RequestFacts, RequestInput, Scheme, Seed,
     ServerSide, Settings, Transport,
 };
 
-/// Reads small choices from the fuzzer's bytes; zeros after their end.
-struct Bytes<'a>(&'a [u8]);
+/// Steps of one run at least. The stable runner gives some 32 bytes, two or three steps: too few to join anything.
+const STEPS_MIN: usize = 300;
 
-impl Bytes<'_> {
+/// Reads small choices from the fuzzer's bytes, and after their end from numbers that they seed.
+struct Bytes<'a>(&'a [u8], Rng);
+
+impl<'a> Bytes<'a> {
+    fn new(input: &'a [u8]) -> Self {
+        let seed = input.iter().fold(0_u64, |seed, byte| {
+            seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte)
+        });
+        Self(input, Rng(seed))
+    }
+
     fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else {
-            return 0;
+            return self.1.next().to_le_bytes()[7];
         };
         self.0 = rest;
         *first
@@ -255,7 +265,8 @@ fn step(engine: &mut Engine<u32, ()>, bytes: &mut Bytes<'_>, now: Now, account: 
 }
 
 fn run(input: &[u8]) {
-    let mut bytes = Bytes(input);
+    let mut bytes = Bytes::new(input);
+    let mut n_steps = 0;
     let settings = settings(&mut bytes);
     let mut now = Now {
         mono_ns: 1_000_000_000,
@@ -263,7 +274,8 @@ fn run(input: &[u8]) {
     };
     let mut engine = Engine::new(settings, Seed([1, 2, 3, 4]), now);
     let mut account = Account::default();
-    while !bytes.0.is_empty() {
+    while n_steps < STEPS_MIN || !bytes.0.is_empty() {
+        n_steps += 1;
         let passes = match bytes.below(64) {
             0 => u64::MAX / 4,
             1 => 0_u64.wrapping_sub(1_000_000),
