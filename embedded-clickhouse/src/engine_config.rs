@@ -31,6 +31,9 @@ pub struct EngineLimits {
 /// one thread under a 1 GiB limit (measured).
 const MIN_FREE_MEMORY_PER_THREAD: u64 = 64 << 20;
 
+/// How long a client may let one statement run: a rebuild of a large table takes hours.
+const CLIENT_TIME_MAX_S: u64 = 86_400;
+
 /// Rights of the engine's only user. What is missing is meant: FILE, URL, REMOTE, S3, users, named collections.
 /// Who may do what among the tokens is decided before the engine sees a statement (`access`).
 const GRANTS: &str = "GRANT SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE DICTIONARY, CREATE TEMPORARY TABLE, \
@@ -75,6 +78,8 @@ pub fn config_xml(limits: &EngineLimits, users_file: &Path) -> String {
     add("mark_cache_size", &limits.mark_cache_bytes);
     add("primary_index_cache_size", &limits.primary_index_cache_bytes);
     add("index_mark_cache_size", &limits.index_mark_cache_bytes);
+    // Times are UTC wherever the machine stands.
+    add("timezone", &"UTC");
     add("uncompressed_cache_size", &0);
     add("index_uncompressed_cache_size", &0);
     add("mmap_cache_size", &0);
@@ -118,7 +123,7 @@ pub fn users_xml(limits: &EngineLimits) -> String {
             <allow_introspection_functions>0</allow_introspection_functions>
             <constraints>
                 <max_memory_usage><min>1</min><max>{memory}</max></max_memory_usage>
-                <max_execution_time><max>{seconds}</max></max_execution_time>
+                <max_execution_time><min>0.001</min><max>{CLIENT_TIME_MAX_S}</max></max_execution_time>
                 <allow_introspection_functions><const/></allow_introspection_functions>
                 <async_insert><const/></async_insert>
             </constraints>

@@ -202,11 +202,12 @@ fn split_insert(text: &[u8], complete: bool) -> Result<Statement, SplitError> {
             return Ok(statement);
         }
         if token.depth == 0 && names_target(text, &head) {
-            if token.is_word(text, "VALUES") {
+            let names_format = head.last().is_some_and(|t| t.is_word(text, "FORMAT")) && is_format_position(text, &head);
+            if token.is_word(text, "VALUES") && !names_format {
                 refuse_local_files(text, &head)?;
                 return Ok(insert_with_data(text, &head, "Values".to_owned(), token.range.end));
             }
-            if head.last().is_some_and(|t| t.is_word(text, "FORMAT")) && is_format_position(text, &head) {
+            if names_format {
                 // The name is complete only when a byte follows it.
                 if token.range.end == text.len() && !complete {
                     return Err(SplitError::Incomplete);

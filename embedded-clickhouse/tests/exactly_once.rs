@@ -1,0 +1,352 @@
+//! Batches sent again until acknowledged are stored once and counted once, whatever kills the store.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Place, Store};
+
+const TABLES: &[&str] = &[
+    "CREATE DATABASE ja4_logs",
+    "CREATE DATABASE ja4_processing",
+    "CREATE TABLE ja4_logs.source (day Date, batch UInt64, n UInt32, k UInt16, v UInt64) ENGINE = MergeTree \
+     PARTITION BY day ORDER BY (k, batch) SETTINGS non_replicated_deduplication_window = 10000",
+    "CREATE TABLE ja4_processing.by_key (day Date, k UInt16, rows SimpleAggregateFunction(sum, UInt64), \
+     v SimpleAggregateFunction(sum, UInt64)) ENGINE = AggregatingMergeTree PARTITION BY day ORDER BY k \
+     SETTINGS non_replicated_deduplication_window = 10000",
+    "CREATE MATERIALIZED VIEW ja4_processing.by_key_mv TO ja4_processing.by_key AS \
+     SELECT day, k, count() AS rows, sum(v) AS v FROM ja4_logs.source GROUP BY day, k",
+    "CREATE TABLE ja4_processing.by_batch (batch UInt64, rows UInt64, v UInt64) ENGINE = SummingMergeTree ORDER BY batch \
+     SETTINGS non_replicated_deduplication_window = 10000",
+    "CREATE MATERIALIZED VIEW ja4_processing.by_batch_mv TO ja4_processing.by_batch AS \
+     SELECT batch, count() AS rows, sum(v) AS v FROM ja4_logs.source GROUP BY batch",
+    "CREATE TABLE ja4_processing.total (one UInt8, rows AggregateFunction(count), v AggregateFunction(sum, UInt64)) \
+     ENGINE = AggregatingMergeTree ORDER BY one SETTINGS non_replicated_deduplication_window = 10000",
+    "CREATE MATERIALIZED VIEW ja4_processing.total_mv TO ja4_processing.total AS \
+     SELECT 1::UInt8 AS one, countState() AS rows, sumState(v) AS v FROM ja4_logs.source GROUP BY one",
+];
+
+/// One batch in RowBinary: two days, so that one insert makes two parts in each partitioned table.
+fn batch(number: u64, n_rows: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for n in 0..n_rows {
+        bytes.extend_from_slice(&(20_000 + u16::try_from(n % 2).unwrap()).to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&n.to_le_bytes());
+        bytes.extend_from_slice(&u16::try_from((u64::from(n) * 7 + number) % 50).unwrap().to_le_bytes());
+        bytes.extend_from_slice(&(u64::from(n) ^ number).to_le_bytes());
+    }
+    bytes
+}
+
+fn n_rows(number: u64) -> u32 {
+    [1, 2, 100, 1000, 3000][usize::try_from(number % 5).unwrap()]
+}
+
+fn insert(place: &Place, number: u64) -> Option<common::Answer> {
+    let query = format!(
+        "query=INSERT+INTO+ja4_logs.source+FORMAT+RowBinary&insert_deduplication_token=batch-{number}\
+         &deduplicate_blocks_in_dependent_materialized_views=1"
+    );
+    place.try_post("writer", &query, &batch(number, n_rows(number)))
+}
+
+/// Every acknowledged batch is there once, in the source and in every aggregate.
+#[track_caller]
+fn check(store: &Store<'_>, n_batches: u64) {
+    let expected: u64 = (0..n_batches).map(|number| u64::from(n_rows(number))).sum();
+    let of = |sql: &str| store.sql(sql);
+    assert_eq!(of("SELECT count() FROM ja4_logs.source"), expected.to_string(), "rows of the source");
+    assert_eq!(
+        of("SELECT uniqExact(batch, n), uniqExact(batch) FROM ja4_logs.source"),
+        format!("{expected}\t{n_batches}"),
+        "rows of the source are different ones"
+    );
+    let again = "SELECT day, k, count(), sum(v) FROM ja4_logs.source GROUP BY day, k ORDER BY day, k";
+    let kept = "SELECT day, k, sum(rows), sum(v) FROM ja4_processing.by_key GROUP BY day, k ORDER BY day, k";
+    assert_eq!(of(kept), of(again), "by_key");
+    let again = "SELECT batch, count(), sum(v) FROM ja4_logs.source GROUP BY batch ORDER BY batch";
+    let kept = "SELECT batch, sum(rows), sum(v) FROM ja4_processing.by_batch GROUP BY batch ORDER BY batch";
+    assert_eq!(of(kept), of(again), "by_batch");
+    let again = "SELECT count(), sum(v) FROM ja4_logs.source";
+    let kept = "SELECT countMerge(rows), sumMerge(v) FROM ja4_processing.total";
+    assert_eq!(of(kept), of(again), "total");
+}
+
+/// Compiles the shim; None, with a message, where there is no C compiler.
+fn shim(directory: &Path) -> Option<PathBuf> {
+    let library = directory.join("rename_shim.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rename_shim.c");
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    if compiled.is_ok_and(|status| status.success()) {
+        return Some(library);
+    }
+    eprintln!("skipped: cc cannot compile the shim (apt-get install build-essential)");
+    None
+}
+
+/// Deterministic randomness, so that a failure can be told apart from bad luck by its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// Kills the store again and again under three inserters; the gap between record and rename is widened.
+#[test]
+fn killed_store_neither_loses_nor_doubles_an_acknowledged_batch() {
+    let library = library_or_skip!();
+    let directory = tempfile::tempdir().unwrap();
+    let Some(shim) = shim(directory.path()) else { return };
+    let wanted_kills: Option<u64> = std::env::var("JA4_SOAK_KILLS").ok().map(|n| n.parse().expect("JA4_SOAK_KILLS is a number"));
+    let mut place = Place::new(library);
+    place.environment = vec![
+        ("LD_PRELOAD".to_owned(), shim.display().to_string()),
+        ("JA4_RENAME_DELAY_US".to_owned(), "5000".to_owned()),
+    ];
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let mut store = place.start();
+    for table in TABLES {
+        store.sql(table);
+    }
+    let next = AtomicU64::new(0);
+    let ending = AtomicBool::new(false);
+    let n_resent = AtomicU64::new(0);
+    let acknowledged = Mutex::new(Vec::new());
+    let mut n_kills = 0;
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !ending.load(Ordering::SeqCst) {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    while insert(&place, number).is_none_or(|answer| answer.status != 200) {
+                        n_resent.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    acknowledged.lock().unwrap().push(number);
+                }
+            });
+        }
+        while wanted_kills.map_or(started.elapsed() < Duration::from_secs(25), |wanted| n_kills < wanted) {
+            // Now and then in the boot itself.
+            let pause = if random.below(8) == 0 { random.below(300) } else { 50 + random.below(400) };
+            std::thread::sleep(Duration::from_millis(pause));
+            store.child.kill().unwrap();
+            store.child.wait().unwrap();
+            n_kills += 1;
+            store.child = place.spawn();
+            if random.below(8) != 0 {
+                store.wait_ready();
+            }
+        }
+        store.wait_ready();
+        ending.store(true, Ordering::SeqCst);
+    });
+    let mut acknowledged = acknowledged.into_inner().unwrap();
+    acknowledged.sort_unstable();
+    let n_batches = next.load(Ordering::SeqCst);
+    assert_eq!(acknowledged, (0..n_batches).collect::<Vec<u64>>());
+    let n_repaired = place.log().matches("repaired the deduplication logs").count();
+    println!("{n_kills} kills, {n_batches} batches, {n_resent:?} sent again, {n_repaired} boots repaired logs");
+    assert!(n_repaired > 0, "no kill hit the gap: the test does not test what it says");
+    check(&store, n_batches);
+    // The same again after an orderly restart and a merge of everything.
+    assert!(store.stop().success());
+    let store = place.start();
+    for table in ["ja4_logs.source", "ja4_processing.by_key", "ja4_processing.by_batch", "ja4_processing.total"] {
+        store.sql(&format!("OPTIMIZE TABLE {table} FINAL"));
+    }
+    check(&store, n_batches);
+}
+
+#[test]
+fn error_in_a_commit_is_answered_then_ends_the_process_and_the_batch_sent_again_is_whole() {
+    let library = library_or_skip!();
+    let directory = tempfile::tempdir().unwrap();
+    let Some(shim) = shim(directory.path()) else { return };
+    let fail = directory.path().join("fail");
+    let mut place = Place::new(library);
+    place.environment = vec![
+        ("LD_PRELOAD".to_owned(), shim.display().to_string()),
+        ("JA4_RENAME_FAIL_FILE".to_owned(), fail.display().to_string()),
+    ];
+    let mut store = place.start();
+    for table in TABLES {
+        store.sql(table);
+    }
+    for number in 0..10 {
+        assert_eq!(insert(&place, number).unwrap().status, 200);
+    }
+    fs::write(&fail, "").unwrap();
+    let answer = insert(&place, 10).unwrap();
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    // Sent again at once, to the process that has not ended yet: never acknowledged.
+    fs::remove_file(&fail).unwrap();
+    if let Some(answer) = insert(&place, 10) {
+        assert_ne!(answer.status, 200, "a batch was acknowledged between the error and the end of the process");
+    }
+    assert_eq!(store.wait_exit().code(), Some(75));
+    assert!(place.log().contains("ending with code 75"), "{}", place.log());
+    drop(store);
+    let store = place.start();
+    assert_eq!(insert(&place, 10).unwrap().status, 200);
+    assert_eq!(insert(&place, 10).unwrap().status, 200);
+    check(&store, 11);
+}
+
+#[test]
+fn bad_data_of_a_client_never_ends_the_process() {
+    let library = library_or_skip!();
+    let place = Place::new(library);
+    let mut store = place.start();
+    for table in TABLES {
+        store.sql(table);
+    }
+    let refused = |query: &str, body: &[u8]| {
+        let answer = store.post("writer", query, body);
+        assert_ne!(answer.status, 200, "{query}");
+        answer.code().unwrap()
+    };
+    let into = |rest: &str| format!("query=INSERT+INTO+ja4_logs.source+{rest}");
+    assert_eq!(refused(&into("FORMAT+RowBinary"), &batch(0, 3)[..20]), 33);
+    assert_eq!(refused(&into("FORMAT+TSV"), b"a\tb\n"), 27);
+    refused(&into("FORMAT+CSV"), b"2024-01-01,1,1,99999999,x\n");
+    refused(&into("FORMAT+JSONEachRow"), b"{\"day\": ");
+    refused(&into("FORMAT+Native"), &[0xff; 4000]);
+    refused(&into("FORMAT+NoSuchFormat"), b"x");
+    assert_eq!(refused(&into("(nosuch)+FORMAT+TSV"), b"1\n"), 16);
+    assert_eq!(refused("query=INSERT+INTO+ja4_logs.nosuch+FORMAT+TSV", b"1\n"), 60);
+    assert_eq!(refused(&(into("FORMAT+RowBinary") + "&max_partitions_per_insert_block=1"), &batch(0, 10)), 252);
+    refused(&(into("FORMAT+RowBinary") + "&max_memory_usage=100000"), &batch(0, 3000));
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(store.child.try_wait().unwrap().is_none(), "the store ended:\n{}", place.log());
+    assert_eq!(store.sql("SELECT count() FROM ja4_logs.source"), "0");
+}
+
+#[test]
+fn insert_that_its_client_breaks_off_leaves_no_rows() {
+    use std::io::Write as _;
+    let library = library_or_skip!();
+    let place = Place::new(library);
+    let store = place.start();
+    for table in TABLES {
+        store.sql(table);
+    }
+    let body = batch(0, 3000);
+    for sent in [0, 1, body.len() / 2, body.len() - 1] {
+        let mut stream = store.connect();
+        let head = format!(
+            "POST /?query=INSERT+INTO+ja4_logs.source+FORMAT+RowBinary HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{sent:x}\r\n",
+            place.token("writer")
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body[..sent]).unwrap();
+        drop(stream);
+    }
+    store.until("end of the inserts", |store| store.running() == 0);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(store.sql("SELECT count() FROM ja4_logs.source"), "0");
+}
+
+/// A file system of `mebibytes` in memory, unmounted on drop. None, with a message, where that is not allowed.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path, mebibytes: u32) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "ja4-test"]).arg(path).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(path.to_owned()));
+        }
+        eprintln!("skipped: a small file system can be mounted by root only");
+        None
+    }
+
+    fn resize(&self, mebibytes: u32) {
+        let options = format!("remount,size={mebibytes}m");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").args(["-l"]).arg(&self.0).status();
+    }
+}
+
+#[test]
+fn full_disk_is_said_and_survived_without_losing_what_was_acknowledged() {
+    let library = library_or_skip!();
+    let directory = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&directory.path().join("disk"), 48) else { return };
+    // Lower than the file system can get: the engine itself runs into the wall.
+    let place = Place::at(library, directory.path().join("disk/store")).with("disk_free_min: 0\n");
+    let mut store = place.start();
+    for table in TABLES {
+        store.sql(table);
+    }
+    let mut number = 0;
+    let failed = loop {
+        match insert(&place, number) {
+            Some(answer) if answer.status == 200 => number += 1,
+            outcome => break outcome,
+        }
+        assert!(number < 20_000, "the disk never got full");
+        if number == 20 {
+            fs::write(directory.path().join("disk/ballast"), vec![1; 30 << 20]).ok();
+        }
+    };
+    println!("full after {number} batches: {:?}", failed.as_ref().map(|a| (a.status, a.text())));
+    std::thread::sleep(Duration::from_millis(600));
+    let ended = store.child.try_wait().unwrap();
+    if let Some(status) = ended {
+        assert_eq!(status.code(), Some(75), "{}", place.log());
+    }
+    drop(store);
+    disk.resize(256);
+    fs::remove_file(directory.path().join("disk/ballast")).ok();
+    let store = place.start();
+    for again in number..number + 5 {
+        assert_eq!(insert(&place, again).unwrap().status, 200);
+    }
+    check(&store, number + 5);
+}
+
+#[test]
+fn nearly_full_disk_refuses_inserts_with_the_remedy() {
+    let library = library_or_skip!();
+    let directory = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&directory.path().join("disk"), 64) else { return };
+    let place = Place::at(library, directory.path().join("disk/store")).with("disk_free_min: 32MiB\n");
+    let store = place.start();
+    for table in TABLES {
+        store.sql(table);
+    }
+    assert_eq!(insert(&place, 0).unwrap().status, 200);
+    fs::write(directory.path().join("disk/ballast"), vec![1; 40 << 20]).unwrap();
+    let answer = insert(&place, 1).unwrap();
+    assert_eq!((answer.status, answer.code()), (507, Some(243)));
+    assert!(answer.text().contains("disk_free_min"), "{}", answer.text());
+    assert_eq!(store.sql("SELECT count() > 0 FROM ja4_logs.source"), "1");
+    fs::remove_file(directory.path().join("disk/ballast")).unwrap();
+    assert_eq!(insert(&place, 1).unwrap().status, 200);
+    check(&store, 2);
+    drop(store);
+    drop(disk);
+}
