@@ -71,37 +71,30 @@ reasons! {
     }
 }
 
-/// Counts by reason; `N` is the number of reasons.
-#[derive(Clone, Debug)]
-pub(crate) struct Tally<const N: usize>(pub(crate) [u64; N]);
-
-impl<const N: usize> Default for Tally<N> {
-    fn default() -> Self {
-        Self([0; N])
-    }
+macro_rules! tally {
+    ($(#[$meta:meta])* $name:ident of $reason:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default)]
+        pub(crate) struct $name([u64; $reason::ALL.len()]);
+        impl $name {
+            pub(crate) fn add(&mut self, reason: $reason) {
+                self.0[reason as usize] += 1;
+            }
+            pub(crate) fn list(&self) -> Vec<($reason, u64)> {
+                let counts = $reason::ALL.iter().copied().zip(self.0);
+                counts.filter(|(_, n)| *n > 0).collect()
+            }
+        }
+    };
 }
 
-pub(crate) type Drops = Tally<{ DropReason::ALL.len() }>;
-pub(crate) type Refusals = Tally<{ RefuseReason::ALL.len() }>;
-
-impl Drops {
-    pub(crate) fn add(&mut self, reason: DropReason) {
-        self.0[reason as usize] += 1;
-    }
-    pub(crate) fn list(&self) -> Vec<(DropReason, u64)> {
-        let counts = DropReason::ALL.iter().copied().zip(self.0);
-        counts.filter(|(_, n)| *n > 0).collect()
-    }
+tally! {
+    /// Dropped frames by reason.
+    Drops of DropReason
 }
-
-impl Refusals {
-    pub(crate) fn add(&mut self, reason: RefuseReason) {
-        self.0[reason as usize] += 1;
-    }
-    pub(crate) fn list(&self) -> Vec<(RefuseReason, u64)> {
-        let counts = RefuseReason::ALL.iter().copied().zip(self.0);
-        counts.filter(|(_, n)| *n > 0).collect()
-    }
+tally! {
+    /// Closed connections by reason.
+    Refusals of RefuseReason
 }
 
 /// Everything that is counted, at one moment.

@@ -31,6 +31,7 @@ mod window;
 pub use batch::{Batch, Frame, Input, OriginId, Peer};
 pub use config::{ListenerConfig, Quotas, ReceiverConfig, Role, SocketKind};
 pub use counters::{Counters, DropReason, IdentityCounters, ListenerCounters, OriginCounters, RefuseReason};
+
 pub use receiver::{Acker, Receiver, StartError, Waker};
 pub use splitter::{Piece, Splitter};
 pub use window::AckWindow;

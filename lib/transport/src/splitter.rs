@@ -27,7 +27,7 @@ pub struct Splitter {
 impl Splitter {
     /// The next piece of `input`, which moves past what was used; `None` if all of it was used.
     /// `limit` is the most bytes of a line without its end.
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8], limit: usize) -> Option<Piece<'a>> {
+    pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8], limit: usize) -> Option<Piece<'a>> {
         if self.handed_out {
             self.handed_out = false;
             self.partial.clear();
