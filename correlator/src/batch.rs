@@ -2,7 +2,9 @@
 
 use ja4_model::{Correction, Head, JoinedRequest, Status, TlsRecord};
 use ja4_schema::native::Block;
-use ja4_schema::rows::{HttpLogsBlock, JoinCorrectionsBlock, SourceStatusBlock, SourceStatusRow, TlsLogsBlock};
+use ja4_schema::rows::{
+    HttpLogsBlock, JoinCorrectionsBlock, SourceStatusBlock, SourceStatusRow, TlsLogsBlock,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::payload::Origin;
@@ -122,10 +124,6 @@ impl Batch {
             + self.origins.len() * size_of::<Origin>()
     }
 
-    pub(crate) fn origins(&self) -> &[Origin] {
-        &self.origins
-    }
-
     /// Turns the rows into blocks and empties the batch. `token` is unique for ever.
     pub(crate) fn finish(&mut self, token: &str) -> (Vec<BlockMeta>, Vec<u8>, Vec<Origin>) {
         let mut metas = Vec::new();
@@ -140,7 +138,13 @@ impl Batch {
     }
 }
 
-fn finish_block<B: Block>(block: &mut B, logs: &str, token: &str, metas: &mut Vec<BlockMeta>, payload: &mut Vec<u8>) {
+fn finish_block<B: Block>(
+    block: &mut B,
+    logs: &str,
+    token: &str,
+    metas: &mut Vec<BlockMeta>,
+    payload: &mut Vec<u8>,
+) {
     let rows = block.n_rows() as u64;
     if rows == 0 {
         return;

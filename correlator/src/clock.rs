@@ -20,5 +20,8 @@ pub(crate) fn mono_ns() -> u64 {
 
 /// Both at once.
 pub(crate) fn now() -> Now {
-    Now { mono_ns: mono_ns(), wall_ns: wall_ns() }
+    Now {
+        mono_ns: mono_ns(),
+        wall_ns: wall_ns(),
+    }
 }

@@ -44,8 +44,16 @@ impl Default for CorrelatorConfig {
             mode: Mode::Join,
             node: None,
             sources: vec![
-                SourceConfig::new("/var/run/logcorr/network.socket", SourceKind::Stream, SourceRole::Network),
-                SourceConfig::new("/var/run/logcorr/http.socket", SourceKind::Seqpacket, SourceRole::Http),
+                SourceConfig::new(
+                    "/var/run/logcorr/network.socket",
+                    SourceKind::Stream,
+                    SourceRole::Network,
+                ),
+                SourceConfig::new(
+                    "/var/run/logcorr/http.socket",
+                    SourceKind::Seqpacket,
+                    SourceRole::Http,
+                ),
             ],
             join: JoinConfig::default(),
             redaction: RedactionConfig::default(),
@@ -137,7 +145,7 @@ impl SourceConfig {
             SourceRole::Network => Role::Network,
             SourceRole::Http => Role::Http,
         };
-        let mut listener = ListenerConfig::new(&self.path, kind, role);
+        let mut listener = ListenerConfig::new(&self.path, kind, role, &[]);
         listener.sources.clone_from(&self.producers);
         listener.uids.clone_from(&self.uids);
         listener.gids.clone_from(&self.gids);
@@ -145,7 +153,9 @@ impl SourceConfig {
         let defaults = Quotas::default();
         listener.quotas = Quotas {
             events_per_second: self.events_per_second.unwrap_or(defaults.events_per_second),
-            bytes_per_second: self.bytes_per_second.map_or(defaults.bytes_per_second, |bytes| bytes.0),
+            bytes_per_second: self
+                .bytes_per_second
+                .map_or(defaults.bytes_per_second, |bytes| bytes.0),
             ..defaults
         };
         listener
@@ -250,10 +260,32 @@ impl Default for RedactionConfig {
         Self {
             key_file: "/var/lib/ja4-platform/redaction.key".into(),
             query_keys: names(&[
-                "token", "access_token", "id_token", "refresh_token", "password", "passwd", "pwd", "secret", "api_key",
-                "apikey", "key", "auth", "code", "session", "sid", "signature", "sig",
+                "token",
+                "access_token",
+                "id_token",
+                "refresh_token",
+                "password",
+                "passwd",
+                "pwd",
+                "secret",
+                "api_key",
+                "apikey",
+                "key",
+                "auth",
+                "code",
+                "session",
+                "sid",
+                "signature",
+                "sig",
             ]),
-            session_cookies: names(&["session", "sessionid", "sid", "phpsessid", "jsessionid", "connect.sid"]),
+            session_cookies: names(&[
+                "session",
+                "sessionid",
+                "sid",
+                "phpsessid",
+                "jsessionid",
+                "connect.sid",
+            ]),
         }
     }
 }
@@ -329,18 +361,25 @@ mod tests {
         let sample: CorrelatorConfig = ja4_common::config::load(Path::new(path)).unwrap();
         let printed = ja4_common::config::print(&CorrelatorConfig::default()).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        for key in printed.lines().filter_map(|line| line.trim().split_once(':').map(|(key, _)| key)) {
+        for key in printed
+            .lines()
+            .filter_map(|line| line.trim().split_once(':').map(|(key, _)| key))
+        {
             let key = key.trim_start_matches("- ");
             assert!(text.contains(&format!("{key}:")), "the sample lacks {key}");
         }
-        assert_eq!(sample.spool.batch_rows, CorrelatorConfig::default().spool.batch_rows);
+        assert_eq!(
+            sample.spool.batch_rows,
+            CorrelatorConfig::default().spool.batch_rows
+        );
     }
 
     #[test]
     fn an_unknown_key_names_the_nearest() {
-        let refusal = ja4_common::config::parse::<CorrelatorConfig>("join:\n  orphan_waits: 1s\n", Path::new("c.yaml"))
-            .unwrap_err()
-            .to_string();
+        let refusal =
+            ja4_common::config::parse::<CorrelatorConfig>("join:\n  orphan_waits: 1s\n", Path::new("c.yaml"))
+                .unwrap_err()
+                .to_string();
         assert!(refusal.contains("orphan_wait\"?"), "{refusal}");
         let dgram = "sources:\n  - {path: /x, kind: dgram, role: http}\n";
         assert!(ja4_common::config::parse::<CorrelatorConfig>(dgram, Path::new("c.yaml")).is_err());

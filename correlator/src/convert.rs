@@ -124,12 +124,16 @@ pub(crate) fn connection_event(payload: &Conn, hasher: &ahash::RandomState) -> e
 }
 
 fn hello_input(payload: &Conn, hello: &ClientHello<'_>, hasher: &ahash::RandomState) -> engine::Hello<Conn> {
-    let alpn = hello.tls.alpn.iter().fold(engine::Alpn::NOTHING, |alpn, offered| match offered.as_bytes() {
-        b"http/1.1" | b"http/1.0" => alpn.with(engine::Alpn::HTTP1),
-        b"h2" => alpn.with(engine::Alpn::HTTP2),
-        b"h3" => alpn.with(engine::Alpn::HTTP3),
-        _ => alpn,
-    });
+    let alpn = hello
+        .tls
+        .alpn
+        .iter()
+        .fold(engine::Alpn::NOTHING, |alpn, offered| match offered.as_bytes() {
+            b"http/1.1" | b"http/1.0" => alpn.with(engine::Alpn::HTTP1),
+            b"h2" => alpn.with(engine::Alpn::HTTP2),
+            b"h3" => alpn.with(engine::Alpn::HTTP3),
+            _ => alpn,
+        });
     engine::Hello {
         transport: transport(hello.conn.transport),
         pair: pair(&hello.conn.pair),
@@ -192,17 +196,26 @@ fn transport(transport: Transport) -> engine::Transport {
 }
 
 fn endpoint(endpoint: Endpoint) -> engine::Endpoint {
-    engine::Endpoint { ip: endpoint.ip.0, port: endpoint.port }
+    engine::Endpoint {
+        ip: endpoint.ip.0,
+        port: endpoint.port,
+    }
 }
 
 fn pair(pair: &Pair) -> engine::Pair {
-    engine::Pair { client: endpoint(pair.client), server: endpoint(pair.server) }
+    engine::Pair {
+        client: endpoint(pair.client),
+        server: endpoint(pair.server),
+    }
 }
 
 /// An address pair of the engine as one of the wire.
 pub(crate) fn pair_back(pair: &engine::Pair) -> Pair {
     let back = |end: engine::Endpoint| Endpoint::new(ja4_model::CanonicalAddr(end.ip), end.port);
-    Pair { client: back(pair.client), server: back(pair.server) }
+    Pair {
+        client: back(pair.client),
+        server: back(pair.server),
+    }
 }
 
 /// A level of confirmation for the engine.
@@ -289,11 +302,19 @@ mod tests {
         };
         let at = |ts_ns| {
             let mut head = Head::new("liar".into(), "liar".into(), ja4_model::EventId::default(), ts_ns);
-            (stamp.apply(&mut head), head.ts_ns, head.source.to_str_lossy().into_owned(), head.seq)
+            (
+                stamp.apply(&mut head),
+                head.ts_ns,
+                head.source.to_str_lossy().into_owned(),
+                head.seq,
+            )
         };
         let day = MAX_TS_DISTANCE_NS;
         assert_eq!(at(0), (true, stamp.recv_ns - day, "s".to_owned(), 4));
         assert_eq!(at(i64::MAX), (true, stamp.recv_ns + day, "s".to_owned(), 4));
-        assert_eq!(at(stamp.recv_ns - 5), (false, stamp.recv_ns - 5, "s".to_owned(), 4));
+        assert_eq!(
+            at(stamp.recv_ns - 5),
+            (false, stamp.recv_ns - 5, "s".to_owned(), 4)
+        );
     }
 }

@@ -47,6 +47,23 @@ pub(crate) struct KnownProducer {
     node_number: u32,
 }
 
+impl KnownProducer {
+    /// Its number in the settlement.
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Its host.
+    pub(crate) fn node(&self) -> std::borrow::Cow<'_, str> {
+        self.key.node.to_str_lossy()
+    }
+
+    /// True if it greets as this.
+    pub(crate) fn is(&self, source: &[u8], node: &[u8], boot: ja4_model::BootId) -> bool {
+        self.key.boot == boot && self.key.source.as_bytes() == source && self.key.node.as_bytes() == node
+    }
+}
+
 /// An event as the receiver hands it over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming<'a> {
@@ -117,7 +134,11 @@ impl Core {
     pub(crate) fn producer(&mut self, source: &[u8], node: &[u8], boot: ja4_model::BootId) -> KnownProducer {
         let source_number = self.names.number(source);
         let node_number = self.names.number(node);
-        let key = ProducerKey { source: self.names.text(source_number), node: self.names.text(node_number), boot };
+        let key = ProducerKey {
+            source: self.names.text(source_number),
+            node: self.names.text(node_number),
+            boot,
+        };
         let pair_name = [source, b"\0", node].concat();
         KnownProducer {
             slot: self.settlement.producer(key.clone()),
@@ -128,8 +149,17 @@ impl Core {
     }
 
     /// Takes an event in. Whatever is wrong with it is counted by reason, never an error.
-    pub(crate) fn handle(&mut self, now: Now, producer: &KnownProducer, event: Incoming<'_>, rows: &mut impl Rows) {
-        let origin = Origin { boot: producer.slot, seq: event.seq };
+    pub(crate) fn handle(
+        &mut self,
+        now: Now,
+        producer: &KnownProducer,
+        event: Incoming<'_>,
+        rows: &mut impl Rows,
+    ) {
+        let origin = Origin {
+            boot: producer.slot,
+            seq: event.seq,
+        };
         let stamp = Stamp {
             source: producer.key.source.clone(),
             node: producer.key.node.clone(),
@@ -182,8 +212,13 @@ impl Core {
         self.totals.clamped += u64::from(clamped);
         let input = convert::request_input(stamp, cell.borrow_dependent(), &self.hasher);
         let weight = cell.weight();
-        let payload = HttpPayload::Request { cell: Box::new(cell), session, origin: stamp.origin };
-        self.engine.handle_request(now, convert::with_payload(&input, weight, payload));
+        let payload = HttpPayload::Request {
+            cell: Box::new(cell),
+            session,
+            origin: stamp.origin,
+        };
+        self.engine
+            .handle_request(now, convert::with_payload(&input, weight, payload));
         Ok(())
     }
 
@@ -201,14 +236,28 @@ impl Core {
             Event::ClientHello(hello) => {
                 let tls = self.facts.share(&hello.tls);
                 let what = ConnKind::Hello(Box::new(hello.into_owned(tls)));
-                let payload = Conn::new(ConnPayload { origin: stamp.origin, head: head.into_owned(), what });
-                (payload.conn().conn_uid, convert::connection_event(&payload, &self.hasher))
+                let payload = Conn::new(ConnPayload {
+                    origin: stamp.origin,
+                    head: head.into_owned(),
+                    what,
+                });
+                (
+                    payload.conn().conn_uid,
+                    convert::connection_event(&payload, &self.hasher),
+                )
             }
             Event::Open(open) => {
                 let what = ConnKind::Open(Box::new(open.conn.into_owned()));
-                let payload = Conn::new(ConnPayload { origin: stamp.origin, head: head.into_owned(), what });
+                let payload = Conn::new(ConnPayload {
+                    origin: stamp.origin,
+                    head: head.into_owned(),
+                    what,
+                });
                 rows.settle(stamp.origin);
-                (payload.conn().conn_uid, convert::connection_event(&payload, &self.hasher))
+                (
+                    payload.conn().conn_uid,
+                    convert::connection_event(&payload, &self.hasher),
+                )
             }
             Event::Confirm(confirm) => {
                 rows.settle(stamp.origin);
@@ -218,7 +267,13 @@ impl Core {
             Event::Close(close) => {
                 rows.settle(stamp.origin);
                 let reason = convert::close_reason(close.reason);
-                (close.conn_uid, ConnectionEvent::Close { ts_ns: head.ts_ns, reason })
+                (
+                    close.conn_uid,
+                    ConnectionEvent::Close {
+                        ts_ns: head.ts_ns,
+                        reason,
+                    },
+                )
             }
             Event::End(end) => {
                 let payload = HttpPayload::End(end, stamp.origin);
@@ -236,13 +291,19 @@ impl Core {
                 return Ok(());
             }
             Event::Request(_) | Event::Status(_) => {
-                return Err(decode::DecodeError::Kind("another than its greeting said".to_owned()));
+                return Err(decode::DecodeError::Kind(
+                    "another than its greeting said".to_owned(),
+                ));
             }
         };
         let (conn_uid, event) = event;
         self.engine.handle_connection(
             now,
-            ConnectionInput { conn_uid: ConnUid(conn_uid.0), node: stamp.node_number, event },
+            ConnectionInput {
+                conn_uid: ConnUid(conn_uid.0),
+                node: stamp.node_number,
+                event,
+            },
         );
         Ok(())
     }
@@ -262,22 +323,36 @@ impl Core {
 
     /// A gap of a sensor may hide the connection of a request: the engine then says so.
     fn note_gap(&mut self, now: Now, stamp: &Stamp, skipped: u64) {
-        let from_ns = self.settlement.get(stamp.origin.boot).map_or(i64::MIN, |producer| producer.last_ts_ns);
+        let from_ns = self
+            .settlement
+            .get(stamp.origin.boot)
+            .map_or(i64::MIN, |producer| producer.last_ts_ns);
         if skipped > 0 && from_ns != i64::MIN {
-            self.engine.handle_gap(now, Gap { from_ns, to_ns: stamp.recv_ns });
+            self.engine.handle_gap(
+                now,
+                Gap {
+                    from_ns,
+                    to_ns: stamp.recv_ns,
+                },
+            );
         }
     }
 
     fn arrivals(&mut self, stamp: &Stamp) -> &mut Arrivals {
         let source = stamp.source.to_str_lossy();
         if !self.arrivals.contains_key(&*source) {
-            self.arrivals.insert(source.clone().into_owned(), Arrivals::default());
+            self.arrivals
+                .insert(source.clone().into_owned(), Arrivals::default());
         }
         self.arrivals.get_mut(&*source).expect("it was inserted just now")
     }
 
     fn refuse(&mut self, stamp: &Stamp, reason: &str) {
-        self.totals.input.entry(source_name(stamp)).or_default().drop_for(reason, 1);
+        self.totals
+            .input
+            .entry(source_name(stamp))
+            .or_default()
+            .drop_for(reason, 1);
     }
 
     /// Lets time pass.
@@ -337,7 +412,9 @@ impl Core {
     /// Counts events as settled, by source: they are in the batch that is being sealed.
     pub(crate) fn count_settled(&mut self, origins: &[Origin]) {
         for origin in origins {
-            let Some(producer) = self.settlement.get(origin.boot) else { continue };
+            let Some(producer) = self.settlement.get(origin.boot) else {
+                continue;
+            };
             let source = producer.key.source.to_str_lossy();
             match self.totals.input.get_mut(&*source) {
                 Some(flow) => flow.passed += 1,
@@ -370,12 +447,13 @@ impl Core {
         }
     }
 
-    fn give_request(
-        &mut self,
-        joined: correlator_engine::Joined<Conn, HttpPayload>,
-        rows: &mut impl Rows,
-    ) {
-        let HttpPayload::Request { cell, session, origin } = joined.request else {
+    fn give_request(&mut self, joined: correlator_engine::Joined<Conn, HttpPayload>, rows: &mut impl Rows) {
+        let HttpPayload::Request {
+            cell,
+            session,
+            origin,
+        } = joined.request
+        else {
             // The engine gives requests back as requests; an end here would be its bug, and is counted as one.
             self.totals.requests.drop_for("not_a_request", 1);
             rows.settle(joined.request.origin());
@@ -393,9 +471,13 @@ impl Core {
             head: &parsed.head,
             request: &parsed.request,
             end,
-            hello: conn.filter(|conn| conn.has_hello).and_then(|conn| conn.payload.hello()),
+            hello: conn
+                .filter(|conn| conn.has_hello)
+                .and_then(|conn| conn.payload.hello()),
             conn: conn.map(|conn| conn.payload.conn()),
-            confirmed: conn.map_or(ja4_model::Confirmed::None, |conn| convert::confirmed_back(conn.confirmed)),
+            confirmed: conn.map_or(ja4_model::Confirmed::None, |conn| {
+                convert::confirmed_back(conn.confirmed)
+            }),
             verdict,
             delta_us: joined.delta_us,
             conn_req_index: joined.conn_req_index,
@@ -417,12 +499,20 @@ impl Core {
         let confirmed = convert::confirmed_back(row.confirmed);
         self.totals.hellos += 1;
         if hello.conn.views == views && hello.conn.pair == pair {
-            rows.hello(&TlsRecord { head: &row.payload.head, hello, confirmed });
+            rows.hello(&TlsRecord {
+                head: &row.payload.head,
+                hello,
+                confirmed,
+            });
         } else {
             let mut merged = hello.clone();
             merged.conn.views = views;
             merged.conn.pair = pair;
-            rows.hello(&TlsRecord { head: &row.payload.head, hello: &merged, confirmed });
+            rows.hello(&TlsRecord {
+                head: &row.payload.head,
+                hello: &merged,
+                confirmed,
+            });
         }
     }
 }
@@ -431,7 +521,10 @@ impl Core {
 fn give_correction(correction: &correlator_engine::Correction<Conn>, now_ns: WallNs, rows: &mut impl Rows) {
     let conn = &correction.conn;
     rows.correction(&Correction {
-        request_id: EventId { boot: ja4_model::BootId(correction.boot), seq: correction.seq },
+        request_id: EventId {
+            boot: ja4_model::BootId(correction.boot),
+            seq: correction.seq,
+        },
         request_ts_ns: correction.ts_ns,
         corrected_ns: now_ns,
         src_ip: CanonicalAddr(conn.pair.client.ip),

@@ -14,13 +14,15 @@ const MAX_ORDER_BYTES: usize = 4096;
 /// Derives facts of requests, with a memory of User-Agents.
 pub(crate) struct Deriver {
     parser: woothee::parser::Parser,
-    families: HashMap<u64, &'static str, ahash::RandomState>,
+    families: HashMap<u64, Text<'static>, ahash::RandomState>,
     hasher: ahash::RandomState,
 }
 
 impl std::fmt::Debug for Deriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Deriver").field("families", &self.families.len()).finish_non_exhaustive()
+        f.debug_struct("Deriver")
+            .field("families", &self.families.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -42,28 +44,36 @@ impl Deriver {
             HeadersForm::Named => Vec::new(),
         };
         Derived {
-            ua_family: Text::from(self.family(request)),
+            ua_family: self.family(request),
             session_hash,
             header_order_hash: stable_hash(&header_order),
             header_order: header_order.into(),
         }
     }
 
-    fn family(&mut self, request: &Request<'_>) -> &'static str {
-        let Some(agent) = request.header("user-agent").map(Text::as_bytes).filter(|agent| !agent.is_empty()) else {
-            return "";
+    fn family(&mut self, request: &Request<'_>) -> Text<'static> {
+        let Some(agent) = request
+            .header("user-agent")
+            .map(Text::as_bytes)
+            .filter(|agent| !agent.is_empty())
+        else {
+            return Text::EMPTY;
         };
         let hash = self.hasher.hash_one(agent);
         if let Some(family) = self.families.get(&hash) {
-            return family;
+            return family.clone();
         }
         let agent = String::from_utf8_lossy(&agent[..agent.len().min(MAX_AGENT_BYTES)]);
         let family = self.parser.parse(&agent).map_or("", |found| found.name);
-        let family = if family == "UNKNOWN" { "" } else { family };
+        let family = Text::from(if family == "UNKNOWN" {
+            String::new()
+        } else {
+            family.to_owned()
+        });
         if self.families.len() >= MAX_AGENTS {
             self.families.clear();
         }
-        self.families.insert(hash, family);
+        self.families.insert(hash, family.clone());
         family
     }
 }
@@ -89,7 +99,10 @@ pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
         return 0;
     }
     let hash = cityhash_rs::cityhash_102_128(bytes);
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded into the result")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "both halves are folded into the result"
+    )]
     let folded = (hash as u64) ^ ((hash >> 64) as u64);
     folded.max(1)
 }
@@ -123,8 +136,14 @@ mod tests {
         let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
         assert_eq!(family(chrome), "Chrome");
         assert_eq!(family(chrome), "Chrome");
-        assert_eq!(family("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"), "Firefox");
-        assert_eq!(family("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"), "Googlebot");
+        assert_eq!(
+            family("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+            "Firefox"
+        );
+        assert_eq!(
+            family("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"),
+            "Googlebot"
+        );
         assert_eq!(family("\u{1}\u{2}"), "");
     }
 

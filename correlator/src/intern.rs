@@ -38,7 +38,9 @@ impl Names {
 
     /// The name as a text that outlives every event.
     pub(crate) fn text(&self, number: u32) -> Text<'static> {
-        self.names.get(number as usize).map_or(Text::from("~other"), |name| Text::from(*name))
+        self.names
+            .get(number as usize)
+            .map_or(Text::from("~other"), |name| Text::from(*name))
     }
 }
 
@@ -62,7 +64,8 @@ impl Facts {
         }
         let shared = Arc::new(facts.clone().into_owned());
         let hasher = &self.hasher;
-        self.known.insert_unique(hash, Arc::clone(&shared), |known| hasher.hash_one(known));
+        self.known
+            .insert_unique(hash, Arc::clone(&shared), |known| hasher.hash_one(known));
         shared
     }
 }
@@ -74,7 +77,10 @@ mod tests {
     #[test]
     fn equal_facts_are_one_copy_and_the_copies_are_bounded() {
         let mut facts = Facts::default();
-        let named = |ja4: String| TlsFacts { ja4: ja4.into(), ..TlsFacts::default() };
+        let named = |ja4: String| TlsFacts {
+            ja4: ja4.into(),
+            ..TlsFacts::default()
+        };
         let first = facts.share(&named("a".into()));
         assert!(Arc::ptr_eq(&first, &facts.share(&named("a".into()))));
         for idx in 0..3 * MAX_FACTS {

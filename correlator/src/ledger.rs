@@ -10,16 +10,28 @@ use crate::totals::Flow;
 use crate::writer::Writer;
 
 /// All stages and facts as of now. `receiver_drops` is what the sockets dropped, by source and reason.
-pub(crate) fn ledger(core: &Core, writer: &Writer, receiver_drops: &ReceiverDrops, durability: &str) -> Ledger {
+pub(crate) fn ledger(
+    core: &Core,
+    writer: &Writer,
+    receiver_drops: &ReceiverDrops,
+    durability: &str,
+) -> Ledger {
     let mut stages = input_stages(core, receiver_drops);
     let (unsealed_requests, unsealed_hellos) = writer.unsealed();
     stages.push(requests_stage(core, unsealed_requests));
     stages.push(connections_stage(core));
     stages.extend(store_stages(core, writer));
+    stages.extend(writer.line_stages());
     let totals = &core.totals;
     let mut facts: BTreeMap<String, Value> = BTreeMap::new();
-    facts.insert("requests".into(), json!(totals.joined.total().saturating_sub(unsealed_requests)));
-    facts.insert("hellos".into(), json!(totals.hellos.saturating_sub(unsealed_hellos)));
+    facts.insert(
+        "requests".into(),
+        json!(totals.joined.total().saturating_sub(unsealed_requests)),
+    );
+    facts.insert(
+        "hellos".into(),
+        json!(totals.hellos.saturating_sub(unsealed_hellos)),
+    );
     facts.insert("joined".into(), json!(totals.joined));
     facts.insert("clamped".into(), json!(totals.clamped));
     facts.insert("durability".into(), json!(durability));
@@ -37,18 +49,29 @@ pub(crate) fn ledger(core: &Core, writer: &Writer, receiver_drops: &ReceiverDrop
 pub(crate) type ReceiverDrops = BTreeMap<String, BTreeMap<String, u64>>;
 
 fn input_stages(core: &Core, receiver_drops: &ReceiverDrops) -> Vec<Stage> {
-    let mut names: Vec<&String> = core.totals.input.keys().chain(core.arrivals_by_source().keys()).collect();
+    let mut names: Vec<&String> = core
+        .totals
+        .input
+        .keys()
+        .chain(core.arrivals_by_source().keys())
+        .collect();
     names.extend(receiver_drops.keys());
     names.sort_unstable();
     names.dedup();
-    names.into_iter().map(|source| input_stage(core, source, receiver_drops.get(source))).collect()
+    names
+        .into_iter()
+        .map(|source| input_stage(core, source, receiver_drops.get(source)))
+        .collect()
 }
 
 fn input_stage(core: &Core, source: &str, receiver_drops: Option<&BTreeMap<String, u64>>) -> Stage {
     let settled = core.totals.input.get(source).cloned().unwrap_or_default();
     let before = core.before().input.get(source).map_or(0, |flow| flow.passed);
     let arrivals = core.arrivals_by_source().get(source).copied().unwrap_or_default();
-    let producers = core.settlement().iter().filter(|producer| producer.key.source == *source);
+    let producers = core
+        .settlement()
+        .iter()
+        .filter(|producer| producer.key.source == *source);
     let mut stage = Stage::new(format!("correlator.input.{source}"));
     stage.received = before + arrivals.new + arrivals.duplicates + arrivals.too_far;
     stage.passed = settled.passed.saturating_sub(settled.dropped_total());
@@ -91,7 +114,9 @@ fn connections_stage(core: &Core) -> Stage {
 }
 
 fn store_stages(core: &Core, writer: &Writer) -> Vec<Stage> {
-    let Some(outbox) = writer.outbox() else { return Vec::new() };
+    let Some(outbox) = writer.outbox() else {
+        return Vec::new();
+    };
     let tables = outbox.tables();
     let stage = |(table, sealed): (&String, &Flow)| {
         let counts = tables.get(table).cloned().unwrap_or_default();

@@ -1,2 +1,92 @@
-//! (skeleton)
-fn main() {}
+//! `ja4-correlator`: joins HTTP requests with the TLS connections that they came on, and writes the rows.
+
+mod batch;
+mod clock;
+mod config;
+mod convert;
+mod core;
+mod derive;
+mod intern;
+mod ledger;
+mod metrics;
+mod outbox;
+mod payload;
+mod redact;
+mod replay;
+mod run;
+mod settlement;
+mod sinks;
+mod totals;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ja4_common::exit::{self, Failure};
+
+use crate::config::CorrelatorConfig;
+
+/// Joins HTTP requests with the TLS connections that they came on.
+#[derive(Debug, Parser)]
+#[command(name = "ja4-correlator", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Live: sockets in, rows into ClickHouse, a file or stdout.
+    Run {
+        /// Configuration file (YAML); see docs/samples/correlator.yaml.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print the configuration with all defaults and end.
+        #[arg(long)]
+        print_config: bool,
+    },
+    /// Deterministic: events from files, joined records as JSON lines on stdout, counters on stderr.
+    Replay {
+        /// Events of sensors, one JSON object a line.
+        #[arg(long, value_name = "FILE")]
+        tls: PathBuf,
+        /// Events of HTTP sources, one JSON object a line.
+        #[arg(long, value_name = "FILE")]
+        http: PathBuf,
+        /// Configuration file; only the sections join and redaction are used.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    exit::report("ja4-correlator", dispatch(&Cli::parse().command))
+}
+
+fn dispatch(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { config, print_config } => {
+            let config = load(config)?;
+            if *print_config {
+                print(&config)
+            } else {
+                run::run(&config)
+            }
+        }
+        Command::Replay { tls, http, config } => {
+            let config = config.as_deref().map(load).transpose()?.unwrap_or_default();
+            replay::replay(tls, http, &config)
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<CorrelatorConfig, Failure> {
+    ja4_common::config::load(path).map_err(Failure::wrong_use)
+}
+
+#[expect(clippy::print_stdout, reason = "it is asked for")]
+fn print(config: &CorrelatorConfig) -> Result<(), Failure> {
+    print!("{}", ja4_common::config::print(config).map_err(Failure::failed)?);
+    Ok(())
+}

@@ -1,6 +1,9 @@
 //! Metrics of the correlator: their names, and the counters behind them.
 
+use ja4_common::ledger::Ledger;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::totals::Totals;
 
 /// Events by source; labels `source`.
 pub(crate) const EVENTS_TOTAL: &str = "correlator_events_total";
@@ -44,7 +47,10 @@ impl Metrics {
         let metrics = Self {
             events: IntCounterVec::new(Opts::new(EVENTS_TOTAL, "events settled"), &["source"])?,
             joined: IntCounterVec::new(Opts::new(JOINED_TOTAL, "requests by match"), &["match", "reason"])?,
-            dropped: IntCounterVec::new(Opts::new(DROPPED_TOTAL, "dropped by reason"), &["stage", "reason"])?,
+            dropped: IntCounterVec::new(
+                Opts::new(DROPPED_TOTAL, "dropped by reason"),
+                &["stage", "reason"],
+            )?,
             inserts: IntCounter::new(INSERTS_TOTAL, "inserts that the store took")?,
             insert_retries: IntCounter::new(INSERT_RETRIES_TOTAL, "inserts sent again")?,
             connections: IntGauge::new(CONNECTIONS, "connections held")?,
@@ -63,4 +69,36 @@ impl Metrics {
         registry.register(Box::new(metrics.spool_bytes.clone()))?;
         Ok(metrics)
     }
+
+    /// Brings the counters up to the ledger: counters only grow, and the ledger is what they must agree with.
+    pub(crate) fn follow(&self, ledger: &Ledger, totals: &Totals) {
+        for (source, flow) in &totals.input {
+            raise(&self.events.with_label_values(&[source.as_str()]), flow.passed);
+        }
+        let joined = &totals.joined;
+        for (name, n) in [
+            ("exact", joined.exact),
+            ("asof", joined.asof),
+            ("ambiguous", joined.ambiguous),
+        ] {
+            raise(&self.joined.with_label_values(&[name, ""]), n);
+        }
+        for (reason, n) in &joined.none {
+            raise(&self.joined.with_label_values(&["none", reason.as_str()]), *n);
+        }
+        for stage in &ledger.stages {
+            for (reason, n) in &stage.dropped {
+                raise(
+                    &self
+                        .dropped
+                        .with_label_values(&[stage.name.as_str(), reason.as_str()]),
+                    *n,
+                );
+            }
+        }
+    }
+}
+
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }

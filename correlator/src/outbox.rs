@@ -46,7 +46,12 @@ pub(crate) struct TableCounts {
 
 enum Store {
     Disk(Spool),
-    Memory { segments: VecDeque<Outgoing>, bytes: u64, max_bytes: u64, next_id: u64 },
+    Memory {
+        segments: VecDeque<Outgoing>,
+        bytes: u64,
+        max_bytes: u64,
+        next_id: u64,
+    },
 }
 
 struct State {
@@ -77,21 +82,29 @@ impl std::fmt::Debug for Outbox {
 
 impl Outbox {
     /// An outbox on disk; segments of an earlier process are sent first.
-    pub(crate) fn on_disk(mut spool: Spool) -> (Self, Option<SegmentMeta>) {
+    pub(crate) fn on_disk(spool: Spool) -> (Self, Option<SegmentMeta>) {
         let mut metas = BTreeMap::new();
         let ids: Vec<_> = spool.ids().collect();
         for id in ids {
-            match spool.read_meta(id).map_err(|error| error.to_string()).and_then(|meta| parse_meta(&meta)) {
+            match spool
+                .read_meta(id)
+                .map_err(|error| error.to_string())
+                .and_then(|meta| parse_meta(&meta))
+            {
                 Ok(meta) => {
                     metas.insert(id, Arc::new(meta));
                 }
-                Err(error) => tracing::error!("segment {id} of the spool cannot be read and is left out: {error}"),
+                Err(error) => {
+                    tracing::error!("segment {id} of the spool cannot be read and is left out: {error}")
+                }
             }
         }
         let last = spool.last_meta().and_then(|meta| match parse_meta(meta) {
             Ok(meta) => Some(meta),
             Err(error) => {
-                tracing::error!("marks of the spool cannot be read, events that come again may be stored twice: {error}");
+                tracing::error!(
+                    "marks of the spool cannot be read, events that come again may be stored twice: {error}"
+                );
                 None
             }
         });
@@ -100,7 +113,15 @@ impl Outbox {
 
     /// An outbox in memory, at most `max_bytes`.
     pub(crate) fn in_memory(max_bytes: u64) -> Self {
-        Self::new(Store::Memory { segments: VecDeque::new(), bytes: 0, max_bytes, next_id: 1 }, BTreeMap::new())
+        Self::new(
+            Store::Memory {
+                segments: VecDeque::new(),
+                bytes: 0,
+                max_bytes,
+                next_id: 1,
+            },
+            BTreeMap::new(),
+        )
     }
 
     fn new(store: Store, metas: BTreeMap<SegmentId, Arc<SegmentMeta>>) -> Self {
@@ -108,8 +129,18 @@ impl Outbox {
         for block in metas.values().flat_map(|meta| &meta.blocks) {
             tables.entry(block.table.clone()).or_default().pending += block.rows;
         }
-        let state = State { store, metas, sending: None, tables, completed: Vec::new(), closed: false };
-        Self(Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }))
+        let state = State {
+            store,
+            metas,
+            sending: None,
+            tables,
+            completed: Vec::new(),
+            closed: false,
+        };
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,7 +157,8 @@ impl Outbox {
         let id = loop {
             match state.store.seal(&meta, &meta_json, payload) {
                 Ok(id) => break id,
-                Err(OutboxError::Spool(SealError::Full { .. }) | OutboxError::TooLarge { .. }) if state.drop_oldest() => {}
+                Err(OutboxError::Spool(SealError::Full { .. }) | OutboxError::TooLarge { .. })
+                    if state.drop_oldest() => {}
                 Err(error) => return Err(error),
             }
         };
@@ -142,7 +174,12 @@ impl Outbox {
     pub(crate) fn next(&self, timeout: Duration) -> Option<Outgoing> {
         let mut state = self.lock();
         if state.metas.is_empty() && !state.closed {
-            state = self.0.changed.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .0
+                .changed
+                .wait_timeout(state, timeout)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         loop {
             let (&id, meta) = state.metas.first_key_value()?;
@@ -153,7 +190,9 @@ impl Outbox {
                     return Some(Outgoing { id, meta, payload });
                 }
                 Err(error) => {
-                    tracing::error!("segment {id} of the spool cannot be read, its rows are counted as dropped: {error}");
+                    tracing::error!(
+                        "segment {id} of the spool cannot be read, its rows are counted as dropped: {error}"
+                    );
                     state.forget(id, Some("spool_corrupt"));
                 }
             }
@@ -197,7 +236,11 @@ impl Outbox {
     /// Moves what was dropped into the caller's totals: from now on those hold it.
     pub(crate) fn take_dropped(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
         let mut state = self.lock();
-        state.tables.iter_mut().map(|(table, counts)| (table.clone(), std::mem::take(&mut counts.dropped))).collect()
+        state
+            .tables
+            .iter_mut()
+            .map(|(table, counts)| (table.clone(), std::mem::take(&mut counts.dropped)))
+            .collect()
     }
 
     /// Undoes [`Outbox::take_dropped`]: the totals were not kept.
@@ -239,7 +282,9 @@ impl State {
 
     /// Removes a segment; with a reason its rows are counted as dropped.
     fn forget(&mut self, id: SegmentId, reason: Option<&str>) {
-        let Some(meta) = self.metas.remove(&id) else { return };
+        let Some(meta) = self.metas.remove(&id) else {
+            return;
+        };
         for block in &meta.blocks {
             let counts = self.tables.entry(block.table.clone()).or_default();
             counts.pending = counts.pending.saturating_sub(block.rows);
@@ -255,18 +300,35 @@ impl State {
 }
 
 impl Store {
-    fn seal(&mut self, meta: &SegmentMeta, meta_json: &[u8], payload: &[u8]) -> Result<SegmentId, OutboxError> {
+    fn seal(
+        &mut self,
+        meta: &SegmentMeta,
+        meta_json: &[u8],
+        payload: &[u8],
+    ) -> Result<SegmentId, OutboxError> {
         match self {
             Self::Disk(spool) => spool.seal(meta_json, &[payload]).map_err(OutboxError::Spool),
-            Self::Memory { segments, bytes, max_bytes, next_id } => {
+            Self::Memory {
+                segments,
+                bytes,
+                max_bytes,
+                next_id,
+            } => {
                 let length = (payload.len() + meta_json.len()) as u64;
                 if *bytes + length > *max_bytes {
-                    return Err(OutboxError::TooLarge { bytes: length, max_bytes: *max_bytes });
+                    return Err(OutboxError::TooLarge {
+                        bytes: length,
+                        max_bytes: *max_bytes,
+                    });
                 }
                 let id = SegmentId(*next_id);
                 *next_id += 1;
                 *bytes += length;
-                segments.push_back(Outgoing { id, meta: Arc::new(meta.clone()), payload: Arc::new(payload.to_vec()) });
+                segments.push_back(Outgoing {
+                    id,
+                    meta: Arc::new(meta.clone()),
+                    payload: Arc::new(payload.to_vec()),
+                });
                 Ok(id)
             }
         }
@@ -274,7 +336,10 @@ impl Store {
 
     fn read(&mut self, id: SegmentId) -> Result<Arc<Vec<u8>>, String> {
         match self {
-            Self::Disk(spool) => spool.read(id).map(|segment| Arc::new(segment.payload)).map_err(|error| error.to_string()),
+            Self::Disk(spool) => spool
+                .read(id)
+                .map(|segment| Arc::new(segment.payload))
+                .map_err(|error| error.to_string()),
             Self::Memory { segments, .. } => segments
                 .iter()
                 .find(|segment| segment.id == id)

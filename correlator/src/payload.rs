@@ -43,7 +43,8 @@ impl RequestCell {
     /// Bytes that it occupies, roughly: the message, and for each header two texts of 24 bytes.
     pub(crate) fn weight(&self) -> u32 {
         let headers = self.borrow_dependent().request.headers.len();
-        let bytes = self.borrow_owner().len() + headers * 48 + size_of::<Request<'_>>() + size_of::<Head<'_>>();
+        let bytes =
+            self.borrow_owner().len() + headers * 48 + size_of::<Request<'_>>() + size_of::<Head<'_>>();
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

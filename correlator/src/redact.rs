@@ -28,7 +28,9 @@ pub(crate) enum KeyError {
         source: std::io::Error,
     },
     /// The file is not a key.
-    #[error("redaction key {path:?} has {length} bytes, {KEY_BYTES} are needed: remove it to have a new one made (earlier hashes then no longer compare)")]
+    #[error(
+        "redaction key {path:?} has {length} bytes, {KEY_BYTES} are needed: remove it to have a new one made (earlier hashes then no longer compare)"
+    )]
     Length { path: PathBuf, length: usize },
     /// No randomness.
     #[error("no random bytes for the redaction key: {0}")]
@@ -45,14 +47,21 @@ pub(crate) struct Redactor {
 
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redactor").field("query_keys", &self.query_keys.len()).finish_non_exhaustive()
+        f.debug_struct("Redactor")
+            .field("query_keys", &self.query_keys.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Redactor {
     /// A redactor under `key`. `query_keys` and `session_cookies` are compared without case.
     pub(crate) fn new(key: &[u8], query_keys: &[String], session_cookies: &[String]) -> Self {
-        let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase().into_bytes()).collect();
+        let lower = |names: &[String]| {
+            names
+                .iter()
+                .map(|name| name.to_ascii_lowercase().into_bytes())
+                .collect()
+        };
         Self {
             mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length"),
             query_keys: lower(query_keys),
@@ -65,7 +74,11 @@ impl Redactor {
         let mut session = 0;
         for (name, value) in &mut request.headers {
             let name = name.as_bytes();
-            if !SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes())) || is_redacted(value) {
+            if !SECRET_HEADERS
+                .iter()
+                .any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
+                || is_redacted(value)
+            {
                 continue;
             }
             if session == 0 || name.eq_ignore_ascii_case(b"cookie") {
@@ -89,7 +102,9 @@ impl Redactor {
             .map(<[u8]>::trim_ascii)
             .find(|pair| {
                 let cookie = pair.split(|byte| *byte == b'=').next().unwrap_or(pair);
-                self.session_cookies.iter().any(|known| cookie.eq_ignore_ascii_case(known))
+                self.session_cookies
+                    .iter()
+                    .any(|known| cookie.eq_ignore_ascii_case(known))
             })
             .unwrap_or(value)
     }
@@ -103,7 +118,10 @@ impl Redactor {
             let (key, value) = split_pair(pair);
             !value.is_empty()
                 && !value.starts_with(b"hmac:")
-                && self.query_keys.iter().any(|known| key.eq_ignore_ascii_case(known))
+                && self
+                    .query_keys
+                    .iter()
+                    .any(|known| key.eq_ignore_ascii_case(known))
         };
         if !query.split(|byte| *byte == b'&').any(is_secret) {
             return None;
@@ -157,10 +175,16 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
 /// # Errors
 /// See [`KeyError`].
 pub(crate) fn load_or_make_key(path: &Path) -> Result<Vec<u8>, KeyError> {
-    let file_error = |source| KeyError::File { path: path.to_owned(), source };
+    let file_error = |source| KeyError::File {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::read(path) {
         Ok(key) if key.len() == KEY_BYTES => Ok(key),
-        Ok(key) => Err(KeyError::Length { path: path.to_owned(), length: key.len() }),
+        Ok(key) => Err(KeyError::Length {
+            path: path.to_owned(),
+            length: key.len(),
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut key = vec![0; KEY_BYTES];
             getrandom::fill(&mut key).map_err(KeyError::Random)?;
@@ -170,7 +194,9 @@ pub(crate) fn load_or_make_key(path: &Path) -> Result<Vec<u8>, KeyError> {
                 .mode(0o600)
                 .open(path)
                 .map_err(file_error)?;
-            file.write_all(&key).and_then(|()| file.sync_all()).map_err(file_error)?;
+            file.write_all(&key)
+                .and_then(|()| file.sync_all())
+                .map_err(file_error)?;
             Ok(key)
         }
         Err(source) => Err(file_error(source)),
@@ -187,15 +213,21 @@ mod tests {
 
     fn with_headers(headers: &[(&'static str, &'static str)]) -> Request<'static> {
         Request {
-            headers: headers.iter().map(|(name, value)| (Text::from(*name), Text::from(*value))).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| (Text::from(*name), Text::from(*value)))
+                .collect(),
             ..Request::default()
         }
     }
 
     #[test]
     fn credentials_become_hashes_and_the_rest_stays() {
-        let mut request =
-            with_headers(&[("Host", "a"), ("AUTHORIZATION", "Bearer x"), ("cookie", "sid=1; theme=dark")]);
+        let mut request = with_headers(&[
+            ("Host", "a"),
+            ("AUTHORIZATION", "Bearer x"),
+            ("cookie", "sid=1; theme=dark"),
+        ]);
         request.query = "q=1&Token=secret&password=&z=%20".into();
         assert_ne!(redactor().redact(&mut request), 0);
         let text = format!("{request:?}");
@@ -204,7 +236,10 @@ mod tests {
         }
         assert_eq!(request.headers[0].1, "a");
         let query = request.query.to_str_lossy();
-        assert!(query.starts_with("q=1&Token=hmac:") && query.ends_with("&password=&z=%20"), "{query}");
+        assert!(
+            query.starts_with("q=1&Token=hmac:") && query.ends_with("&password=&z=%20"),
+            "{query}"
+        );
     }
 
     #[test]
@@ -235,6 +270,11 @@ mod tests {
         assert_eq!(load_or_make_key(&path).unwrap(), key);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         std::fs::write(&path, "short").unwrap();
-        assert!(load_or_make_key(&path).unwrap_err().to_string().contains("remove it"));
+        assert!(
+            load_or_make_key(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("remove it")
+        );
     }
 }

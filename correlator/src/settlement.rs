@@ -122,10 +122,14 @@ impl Settlement {
         if self.by_key.len() >= MAX_BOOTS {
             self.forget_longest_silent();
         }
-        let slot = self.producers.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.producers.push(None);
-            self.producers.len() - 1
-        });
+        let slot = self
+            .producers
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or_else(|| {
+                self.producers.push(None);
+                self.producers.len() - 1
+            });
         let number = u32::try_from(slot).expect("bounded by twice MAX_BOOTS");
         self.by_key.insert(producer.key.clone(), number);
         self.producers[slot] = Some(producer);
@@ -162,7 +166,9 @@ impl Settlement {
 
     /// Notes the arrival of an event.
     pub(crate) fn arrive(&mut self, origin: Origin, recv_ns: i64) -> Arrival {
-        let Some(producer) = self.get_mut(origin.boot) else { return Arrival::TooFar };
+        let Some(producer) = self.get_mut(origin.boot) else {
+            return Arrival::TooFar;
+        };
         producer.last_seen_ns = producer.last_seen_ns.max(recv_ns);
         let arrival = producer.arrive(origin.seq);
         producer.duplicates += u64::from(arrival == Arrival::Duplicate);
@@ -195,7 +201,8 @@ impl Settlement {
     #[cfg(test)]
     fn next_unsettled(&self, key: &ProducerKey) -> u64 {
         let slot = self.by_key.get(key).copied();
-        slot.and_then(|slot| self.get(slot)).map_or(0, |producer| producer.settled_upto)
+        slot.and_then(|slot| self.get(slot))
+            .map_or(0, |producer| producer.settled_upto)
     }
 
     /// The prefixes that have grown since the last call.
@@ -245,13 +252,18 @@ impl Settlement {
                 dropped: 0,
             };
             for &(first, length) in &mark.holes {
-                let Some(offset) = first.checked_sub(mark.settled_upto) else { continue };
+                let Some(offset) = first.checked_sub(mark.settled_upto) else {
+                    continue;
+                };
                 let end = offset.saturating_add(length).min(MAX_WINDOW);
                 let (offset, end) = (to_index(offset), to_index(end));
                 if producer.window.len() < end {
                     producer.window.resize(end, State::Missing);
                 }
-                producer.window.range_mut(offset.min(end)..end).for_each(|state| *state = State::Settled);
+                producer
+                    .window
+                    .range_mut(offset.min(end)..end)
+                    .for_each(|state| *state = State::Settled);
             }
             self.take_up(producer);
         }
@@ -278,11 +290,15 @@ impl Producer {
 
     /// Numbers that were given out and neither arrived nor were dropped by the producer, as of its last status.
     pub(crate) const fn lost(&self) -> u64 {
-        self.next_seq.saturating_sub(self.received()).saturating_sub(self.dropped)
+        self.next_seq
+            .saturating_sub(self.received())
+            .saturating_sub(self.dropped)
     }
 
     fn arrive(&mut self, seq: u64) -> Arrival {
-        let Some(offset) = seq.checked_sub(self.settled_upto) else { return Arrival::Duplicate };
+        let Some(offset) = seq.checked_sub(self.settled_upto) else {
+            return Arrival::Duplicate;
+        };
         if offset >= MAX_WINDOW && !self.window.is_empty() {
             return Arrival::TooFar;
         }
@@ -318,7 +334,9 @@ impl Producer {
     }
 
     fn settle(&mut self, seq: u64) {
-        let Some(state) = seq.checked_sub(self.settled_upto).and_then(|offset| self.window.get_mut(to_index(offset)))
+        let Some(state) = seq
+            .checked_sub(self.settled_upto)
+            .and_then(|offset| self.window.get_mut(to_index(offset)))
         else {
             return;
         };
@@ -345,7 +363,9 @@ impl Producer {
         let mut states = self.window.clone();
         let mut settled = self.settled;
         for seq in sealing {
-            let state = seq.checked_sub(self.settled_upto).and_then(|offset| states.get_mut(to_index(offset)));
+            let state = seq
+                .checked_sub(self.settled_upto)
+                .and_then(|offset| states.get_mut(to_index(offset)));
             if let Some(state) = state.filter(|state| **state == State::InFlight) {
                 *state = State::Settled;
                 settled += 1;
@@ -391,7 +411,11 @@ mod tests {
     }
 
     fn key(boot: u64) -> ProducerKey {
-        ProducerKey { source: "sensor".into(), node: "n".into(), boot: BootId(boot) }
+        ProducerKey {
+            source: "sensor".into(),
+            node: "n".into(),
+            boot: BootId(boot),
+        }
     }
 
     fn at(boot: u32, seq: u64) -> Origin {
@@ -408,7 +432,13 @@ mod tests {
         settlement.settle(at(slot, 2));
         assert_eq!(settlement.next_unsettled(&key(1)), 0);
         settlement.settle(at(slot, 0));
-        assert_eq!(settlement.take_changed().map(|(_, _, upto)| upto).collect::<Vec<_>>(), [3]);
+        assert_eq!(
+            settlement
+                .take_changed()
+                .map(|(_, _, upto)| upto)
+                .collect::<Vec<_>>(),
+            [3]
+        );
         assert_eq!(settlement.take_changed().count(), 0);
     }
 
@@ -430,9 +460,16 @@ mod tests {
         settlement.settle(at(slot, 8));
         settlement.settle(at(slot, 5));
         assert_eq!(settlement.next_unsettled(&key(1)), 9);
-        let status = Status { next_seq: 9, dropped: vec![("full".into(), 3)], last: false };
+        let status = Status {
+            next_seq: 9,
+            dropped: vec![("full".into(), 3)],
+            last: false,
+        };
         let producer = settlement.note_status(slot, &status).unwrap();
-        assert_eq!((producer.received(), producer.skipped, producer.lost()), (2, 7, 4));
+        assert_eq!(
+            (producer.received(), producer.skipped, producer.lost()),
+            (2, 7, 4)
+        );
     }
 
     #[test]
@@ -459,7 +496,12 @@ mod tests {
         let (mut settlement, slot) = settlement();
         settlement.arrive(at(slot, 0), 0);
         assert_eq!(settlement.arrive(at(slot, u64::MAX), 0), Arrival::TooFar);
-        assert_eq!(settlement.arrive(at(slot, MAX_WINDOW - 1), 0), Arrival::New { skipped: MAX_WINDOW - 2 });
+        assert_eq!(
+            settlement.arrive(at(slot, MAX_WINDOW - 1), 0),
+            Arrival::New {
+                skipped: MAX_WINDOW - 2
+            }
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Gives rows to every sink, and seals batches for the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use correlator_engine::Now;
+use ja4_common::ledger::Stage;
 use ja4_model::{Correction, Head, JoinedRequest, Status, TlsRecord};
 use ja4_spool::SegmentId;
 
@@ -13,6 +14,7 @@ use crate::outbox::Outbox;
 use crate::payload::Origin;
 use crate::settlement::Producer;
 use crate::sinks::lines::Lines;
+use crate::totals::{Flow, Totals};
 
 /// Pause between tries to seal while the spool's disk is full or broken.
 const RESEAL_PAUSE: Duration = Duration::from_secs(1);
@@ -58,16 +60,41 @@ struct StoreSink {
     stuck: Option<Stuck>,
     /// Events of segments that the store does not have yet, when only that makes them safe.
     awaiting: HashMap<SegmentId, Vec<Origin>>,
+    /// Rows that earlier processes brought into the store, by table.
+    inserted_before: BTreeMap<String, u64>,
 }
 
 impl Writer {
     /// A writer without a store.
     pub(crate) fn lines_only(lines: Vec<Lines>) -> Self {
-        Self { store: None, lines, unsealed: Vec::new() }
+        Self {
+            store: None,
+            lines,
+            unsealed: Vec::new(),
+        }
     }
 
     /// A writer to a store through `outbox`. `token_prefix` is unique for ever.
-    pub(crate) fn to_store(batch: Batch, outbox: Outbox, policy: SealPolicy, token_prefix: String, lines: Vec<Lines>) -> Self {
+    pub(crate) fn to_store(
+        batch: Batch,
+        outbox: Outbox,
+        policy: SealPolicy,
+        token_prefix: String,
+        lines: Vec<Lines>,
+        before: &Totals,
+    ) -> Self {
+        let pending = outbox.tables();
+        let inserted = |(table, flow): (&String, &Flow)| {
+            let counts = pending.get(table);
+            let waits = counts.map_or(0, |counts| counts.pending + counts.dropped.values().sum::<u64>());
+            (
+                table.clone(),
+                flow.passed
+                    .saturating_sub(flow.dropped_total())
+                    .saturating_sub(waits),
+            )
+        };
+        let inserted_before = before.tables.iter().map(inserted).collect();
         let store = StoreSink {
             batch,
             outbox,
@@ -76,8 +103,13 @@ impl Writer {
             n_sealed: 0,
             stuck: None,
             awaiting: HashMap::new(),
+            inserted_before,
         };
-        Self { store: Some(store), lines, unsealed: Vec::new() }
+        Self {
+            store: Some(store),
+            lines,
+            unsealed: Vec::new(),
+        }
     }
 
     /// Requests and hellos that are given out and not sealed.
@@ -85,13 +117,33 @@ impl Writer {
         let Some(store) = &self.store else { return (0, 0) };
         let stuck_rows = |table: &str| {
             let blocks = store.stuck.iter().flat_map(|stuck| &stuck.blocks);
-            blocks.filter(|block| block.table == table).map(|block| block.rows).sum::<u64>()
+            blocks
+                .filter(|block| block.table == table)
+                .map(|block| block.rows)
+                .sum::<u64>()
         };
-        (store.batch.n_requests() + stuck_rows("http_logs"), store.batch.n_hellos() + stuck_rows("tls_logs"))
+        (
+            store.batch.n_requests() + stuck_rows("http_logs"),
+            store.batch.n_hellos() + stuck_rows("tls_logs"),
+        )
+    }
+
+    /// Rows of a table that earlier processes brought into the store.
+    pub(crate) fn inserted_before(&self, table: &str) -> u64 {
+        self.store
+            .as_ref()
+            .and_then(|store| store.inserted_before.get(table))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(crate) fn outbox(&self) -> Option<&Outbox> {
         self.store.as_ref().map(|store| &store.outbox)
+    }
+
+    /// The sinks of lines as stages of the ledger.
+    pub(crate) fn line_stages(&self) -> impl Iterator<Item = Stage> {
+        self.lines.iter().map(Lines::stage)
     }
 
     /// When sealing is due, on the monotonic clock.
@@ -106,7 +158,9 @@ impl Writer {
         let Some(store) = &mut self.store else {
             let origins = std::mem::take(&mut self.unsealed);
             core.count_settled(&origins);
-            origins.iter().for_each(|origin| core.settlement_mut().settle(*origin));
+            origins
+                .iter()
+                .for_each(|origin| core.settlement_mut().settle(*origin));
             return !origins.is_empty();
         };
         store.batch.touch(now.mono_ns);
@@ -151,10 +205,17 @@ impl Writer {
 
 impl StoreSink {
     fn is_due(&self, mono_ns: u64) -> bool {
-        if self.stuck.as_ref().is_some_and(|stuck| mono_ns >= stuck.retry_mono_ns) {
+        if self
+            .stuck
+            .as_ref()
+            .is_some_and(|stuck| mono_ns >= stuck.retry_mono_ns)
+        {
             return true;
         }
-        let aged = self.batch.opened_mono_ns().is_some_and(|opened| mono_ns.saturating_sub(opened) >= nanos(self.policy.age));
+        let aged = self
+            .batch
+            .opened_mono_ns()
+            .is_some_and(|opened| mono_ns.saturating_sub(opened) >= nanos(self.policy.age));
         aged || self.batch.n_rows() >= self.policy.rows || self.batch.bytes() >= self.policy.bytes
     }
 
@@ -216,7 +277,9 @@ impl StoreSink {
         match self.outbox.seal(meta, &payload) {
             Ok(id) => {
                 if self.policy.sealed_is_safe {
-                    origins.iter().for_each(|origin| core.settlement_mut().settle(*origin));
+                    origins
+                        .iter()
+                        .for_each(|origin| core.settlement_mut().settle(*origin));
                 } else {
                     self.awaiting.insert(id, origins);
                 }
@@ -230,7 +293,12 @@ impl StoreSink {
                     ja4_common::exit::chain(&error)
                 );
                 let retry_mono_ns = now.mono_ns.saturating_add(nanos(RESEAL_PAUSE));
-                self.stuck = Some(Stuck { blocks, payload, origins, retry_mono_ns });
+                self.stuck = Some(Stuck {
+                    blocks,
+                    payload,
+                    origins,
+                    retry_mono_ns,
+                });
                 false
             }
         }
@@ -248,7 +316,9 @@ impl StoreSink {
             flow.passed += block.rows;
             flow.drop_for("no_space", block.rows);
         }
-        origins.iter().for_each(|origin| core.settlement_mut().settle(*origin));
+        origins
+            .iter()
+            .for_each(|origin| core.settlement_mut().settle(*origin));
     }
 }
 

@@ -140,9 +140,15 @@ impl Default for Config {
             engine: EngineConfig::default(),
             http: HttpConfig::default(),
             access: BTreeMap::from([
-                (ClassName::Writer, rules(&["ja4_logs.*", "ja4_processing.schema_*"], &["ja4_logs.*"])),
+                (
+                    ClassName::Writer,
+                    rules(&["ja4_logs.*", "ja4_processing.schema_*"], &["ja4_logs.*"]),
+                ),
                 (ClassName::Detector, rules(&everything, &["ja4_processing.*"])),
-                (ClassName::Dashboard, rules(&everything, &["ja4_processing.soc_*"])),
+                (
+                    ClassName::Dashboard,
+                    rules(&everything, &["ja4_processing.soc_*"]),
+                ),
             ]),
             dictionary_reload: Span::seconds(300),
             disk_free_min: Bytes::mib(256),
@@ -281,7 +287,12 @@ fn default_library(environment: &Environment) -> Option<PathBuf> {
         .xdg_cache_home
         .clone()
         .or_else(|| environment.home.as_ref().map(|home| home.join(".cache")))?;
-    Some(cache.join("ja4-platform/libchdb").join(LIBRARY_PACKAGE).join("libchdb.so"))
+    Some(
+        cache
+            .join("ja4-platform/libchdb")
+            .join(LIBRARY_PACKAGE)
+            .join("libchdb.so"),
+    )
 }
 
 impl Config {
@@ -294,10 +305,24 @@ impl Config {
             return Err(SettingsError::NotLoopback(self.listen));
         }
         let range = |key, value, valid: bool, range| {
-            if valid { Ok(()) } else { Err(SettingsError::Range { key, value, range }) }
+            if valid {
+                Ok(())
+            } else {
+                Err(SettingsError::Range { key, value, range })
+            }
         };
-        let EngineConfig { memory_max, statement_memory_max, background_threads, .. } = self.engine;
-        range("engine.memory_max", memory_max.0, memory_max.0 >= 256 << 20, "at least 256MiB: the engine alone takes 200")?;
+        let EngineConfig {
+            memory_max,
+            statement_memory_max,
+            background_threads,
+            ..
+        } = self.engine;
+        range(
+            "engine.memory_max",
+            memory_max.0,
+            memory_max.0 >= 256 << 20,
+            "at least 256MiB: the engine alone takes 200",
+        )?;
         range(
             "engine.statement_memory_max",
             statement_memory_max.0,
@@ -311,9 +336,19 @@ impl Config {
             "between 1 and 64",
         )?;
         let statements = self.http.statements_max;
-        range("http.statements_max", statements as u64, (2..=256).contains(&statements), "between 2 and 256")?;
+        range(
+            "http.statements_max",
+            statements as u64,
+            (2..=256).contains(&statements),
+            "between 2 and 256",
+        )?;
         let connections = self.http.connections_max;
-        range("http.connections_max", connections as u64, connections > 0, "at least 1")?;
+        range(
+            "http.connections_max",
+            connections as u64,
+            connections > 0,
+            "at least 1",
+        )?;
         let query_max = self.http.query_max.0;
         range(
             "http.query_max",
@@ -330,13 +365,27 @@ impl Config {
             };
             let parse = |list: &[String]| -> Result<Vec<Pattern>, SettingsError> {
                 list.iter()
-                    .map(|text| text.parse().map_err(|reason| SettingsError::Pattern { class: class.name(), reason }))
+                    .map(|text| {
+                        text.parse().map_err(|reason| SettingsError::Pattern {
+                            class: class.name(),
+                            reason,
+                        })
+                    })
                     .collect()
             };
-            rules.insert(class, Rules { read: parse(&config.read)?, insert: parse(&config.insert)? });
+            rules.insert(
+                class,
+                Rules {
+                    read: parse(&config.read)?,
+                    insert: parse(&config.insert)?,
+                },
+            );
         }
-        let library =
-            self.library.clone().or_else(|| default_library(environment)).ok_or(SettingsError::NoLibrary)?;
+        let library = self
+            .library
+            .clone()
+            .or_else(|| default_library(environment))
+            .ok_or(SettingsError::NoLibrary)?;
         Ok(Settings {
             data: self.data.clone(),
             listen: self.listen,
@@ -377,12 +426,18 @@ mod tests {
     use std::path::Path;
 
     fn environment() -> Environment {
-        Environment { home: Some(PathBuf::from("/home/x")), ..Environment::default() }
+        Environment {
+            home: Some(PathBuf::from("/home/x")),
+            ..Environment::default()
+        }
     }
 
     #[test]
     fn sample_is_the_defaults() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples/clickhouse.yaml"));
+        let path = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docs/samples/clickhouse.yaml"
+        ));
         let sample: Config = ja4_common::config::load(path).unwrap();
         let print = |config: &Config| ja4_common::config::print(config).unwrap();
         assert_eq!(print(&sample), print(&Config::default()));
@@ -395,16 +450,37 @@ mod tests {
             settings.library,
             Path::new("/home/x/.cache/ja4-platform/libchdb/26.7.3-stable.1/libchdb.so")
         );
-        let environment = Environment { chdb_lib: Some(PathBuf::from("/l.so")), ..Environment::default() };
-        assert_eq!(Config::default().check(&environment).unwrap().library, Path::new("/l.so"));
-        assert!(matches!(Config::default().check(&Environment::default()), Err(SettingsError::NoLibrary)));
+        let environment = Environment {
+            chdb_lib: Some(PathBuf::from("/l.so")),
+            ..Environment::default()
+        };
+        assert_eq!(
+            Config::default().check(&environment).unwrap().library,
+            Path::new("/l.so")
+        );
+        assert!(matches!(
+            Config::default().check(&Environment::default()),
+            Err(SettingsError::NoLibrary)
+        ));
     }
 
     #[test]
     fn address_that_others_reach_needs_tls() {
-        let mut config = Config { listen: "0.0.0.0:8123".parse().unwrap(), ..Config::default() };
-        assert!(config.check(&environment()).unwrap_err().to_string().contains("set tls"));
-        config.tls = Some(TlsConfig { certificate: "c".into(), key: "k".into() });
+        let mut config = Config {
+            listen: "0.0.0.0:8123".parse().unwrap(),
+            ..Config::default()
+        };
+        assert!(
+            config
+                .check(&environment())
+                .unwrap_err()
+                .to_string()
+                .contains("set tls")
+        );
+        config.tls = Some(TlsConfig {
+            certificate: "c".into(),
+            key: "k".into(),
+        });
         assert!(config.check(&environment()).is_ok());
     }
 
@@ -416,9 +492,14 @@ mod tests {
             config.check(&environment()).unwrap_err().to_string()
         };
         assert!(refused(&|c| c.engine.memory_max = Bytes::mib(1)).contains("engine.memory_max"));
-        assert!(refused(&|c| c.engine.statement_memory_max = Bytes::mib(9999)).contains("statement_memory_max"));
+        assert!(
+            refused(&|c| c.engine.statement_memory_max = Bytes::mib(9999)).contains("statement_memory_max")
+        );
         assert!(refused(&|c| c.http.statements_max = 0).contains("http.statements_max"));
-        let pattern = RulesConfig { read: vec!["logs".to_owned()], insert: vec![] };
+        let pattern = RulesConfig {
+            read: vec!["logs".to_owned()],
+            insert: vec![],
+        };
         assert!(
             refused(&|c| drop(c.access.insert(ClassName::Writer, pattern.clone()))).contains("access.writer")
         );

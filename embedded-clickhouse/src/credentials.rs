@@ -63,7 +63,9 @@ pub enum CredentialsError {
         mode: u32,
     },
     /// Too short to be a secret.
-    #[error("{path} holds {length} characters; a token has at least {MIN_TOKEN_CHARS}: delete the file to get a new one")]
+    #[error(
+        "{path} holds {length} characters; a token has at least {MIN_TOKEN_CHARS}: delete the file to get a new one"
+    )]
     Short {
         /// Which file.
         path: PathBuf,
@@ -112,9 +114,17 @@ impl Credentials {
     pub fn open(directory: &Path) -> Result<Self, CredentialsError> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
-            move |source| CredentialsError::File { action, path: path.clone(), source }
+            move |source| CredentialsError::File {
+                action,
+                path: path.clone(),
+                source,
+            }
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed("create", directory))?;
         let mut digests = Class::ALL.map(|class| (class, [0; 32]));
         for (class, digest) in &mut digests {
             let path = directory.join(class.name());
@@ -132,7 +142,11 @@ impl Credentials {
     pub fn check(&self, claim: &Claim) -> Option<Class> {
         let digest: [u8; 32] = Sha256::digest(claim.token.as_bytes()).into();
         let (class, _) = self.digests.iter().find(|(_, known)| *known == digest)?;
-        claim.user.as_deref().is_none_or(|user| user == class.name()).then_some(*class)
+        claim
+            .user
+            .as_deref()
+            .is_none_or(|user| user == class.name())
+            .then_some(*class)
     }
 }
 
@@ -144,7 +158,12 @@ fn create(path: &Path) -> io::Result<()> {
     let mut secret = [0; TOKEN_BYTES];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     writeln!(file, "{}", URL_SAFE_NO_PAD.encode(secret))?;
     file.sync_all()?;
     let linked = fs::hard_link(&temporary, path);
@@ -155,12 +174,18 @@ fn create(path: &Path) -> io::Result<()> {
 fn read(path: &Path, failed: impl Fn(io::Error) -> CredentialsError) -> Result<[u8; 32], CredentialsError> {
     let mode = fs::metadata(path).map_err(&failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(CredentialsError::Mode { path: path.to_owned(), mode });
+        return Err(CredentialsError::Mode {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let token = fs::read_to_string(path).map_err(&failed)?;
     let token = token.trim_end();
     if token.len() < MIN_TOKEN_CHARS {
-        return Err(CredentialsError::Short { path: path.to_owned(), length: token.len() });
+        return Err(CredentialsError::Short {
+            path: path.to_owned(),
+            length: token.len(),
+        });
     }
     Ok(Sha256::digest(token.as_bytes()).into())
 }
@@ -170,7 +195,10 @@ mod tests {
     use super::*;
 
     fn claim(user: Option<&str>, token: &str) -> Claim {
-        Claim { user: user.map(str::to_owned), token: token.to_owned() }
+        Claim {
+            user: user.map(str::to_owned),
+            token: token.to_owned(),
+        }
     }
 
     #[test]
@@ -181,10 +209,16 @@ mod tests {
         let writer = fs::read_to_string(tokens.join("writer")).unwrap();
         let reader = fs::read_to_string(tokens.join("dashboard")).unwrap();
         assert_ne!(writer, reader);
-        assert_eq!(fs::metadata(tokens.join("writer")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(tokens.join("writer")).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let (writer, reader) = (writer.trim_end(), reader.trim_end());
         assert_eq!(credentials.check(&claim(None, writer)), Some(Class::Writer));
-        assert_eq!(credentials.check(&claim(Some("writer"), writer)), Some(Class::Writer));
+        assert_eq!(
+            credentials.check(&claim(Some("writer"), writer)),
+            Some(Class::Writer)
+        );
         assert_eq!(credentials.check(&claim(Some("migrator"), writer)), None);
         assert_eq!(credentials.check(&claim(None, "")), None);
         let again = Credentials::open(&tokens).unwrap();
@@ -198,7 +232,10 @@ mod tests {
         let path = directory.path().join("detector");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Credentials::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("chmod 0600") && error.contains("detector"), "{error}");
+        assert!(
+            error.contains("chmod 0600") && error.contains("detector"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -206,6 +243,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         Credentials::open(directory.path()).unwrap();
         fs::write(directory.path().join("detector"), "secret\n").unwrap();
-        assert!(matches!(Credentials::open(directory.path()), Err(CredentialsError::Short { length: 6, .. })));
+        assert!(matches!(
+            Credentials::open(directory.path()),
+            Err(CredentialsError::Short { length: 6, .. })
+        ));
     }
 }

@@ -71,8 +71,10 @@ impl Engine {
     /// # Errors
     /// [`BootError`] says what failed and what mends it.
     pub fn boot(library: &Path, data: &Path, limits: &EngineLimits) -> Result<Self, BootError> {
-        let api =
-            Api::load(library).map_err(|source| BootError::Library { path: library.to_owned(), source })?;
+        let api = Api::load(library).map_err(|source| BootError::Library {
+            path: library.to_owned(),
+            source,
+        })?;
         let config_directory = data.join("config");
         let config_file = config_directory.join("config.xml");
         let users_file = config_directory.join("users.xml");
@@ -80,16 +82,24 @@ impl Engine {
         // The engine makes every file name in the working directory a table of its database `default`.
         let working_directory = data.join("empty");
         for directory in [&config_directory, &path, &working_directory] {
-            fs::create_dir_all(directory)
-                .map_err(|source| BootError::Write { path: directory.clone(), source })?;
+            fs::create_dir_all(directory).map_err(|source| BootError::Write {
+                path: directory.clone(),
+                source,
+            })?;
         }
-        for (file, content) in
-            [(&users_file, users_xml(limits)), (&config_file, config_xml(limits, &users_file))]
-        {
-            fs::write(file, content).map_err(|source| BootError::Write { path: file.clone(), source })?;
+        for (file, content) in [
+            (&users_file, users_xml(limits)),
+            (&config_file, config_xml(limits, &users_file)),
+        ] {
+            fs::write(file, content).map_err(|source| BootError::Write {
+                path: file.clone(),
+                source,
+            })?;
         }
-        std::env::set_current_dir(&working_directory)
-            .map_err(|source| BootError::Write { path: working_directory.clone(), source })?;
+        std::env::set_current_dir(&working_directory).map_err(|source| BootError::Write {
+            path: working_directory.clone(),
+            source,
+        })?;
         let path_argument = argument("--path=", &path);
         let arguments = [
             c"ja4-clickhouse".to_owned(),
@@ -99,9 +109,16 @@ impl Engine {
         ];
         let refused = || BootError::Refused { path: path.clone() };
         let mut anchor = Connection::open(api, &arguments).ok_or_else(refused)?;
-        let version = anchor.query(b"SELECT version()", "TSV", &Parameters::default()).map_err(|_| refused())?;
+        let version = anchor
+            .query(b"SELECT version()", "TSV", &Parameters::default())
+            .map_err(|_| refused())?;
         let version = String::from_utf8_lossy(version.as_ref()).trim_end().to_owned();
-        Ok(Self { api, path_argument, anchor: Mutex::new(Some(anchor)), version })
+        Ok(Self {
+            api,
+            path_argument,
+            anchor: Mutex::new(Some(anchor)),
+            version,
+        })
     }
 
     /// The engine's own version, for example `26.7.2.1`.
@@ -112,8 +129,15 @@ impl Engine {
     /// Opens a session whose statements carry `tag` in `system.processes`, with settings that the engine knows. None
     /// when the engine refuses, which it does not while it runs and the values are right.
     pub fn session(&self, tag: &str, settings: &[(&str, String)]) -> Option<Connection> {
-        let tag: String = tag.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        let mut arguments = vec![c"ja4-clickhouse".to_owned(), self.path_argument.clone(), c"--implicit_select=0".to_owned()];
+        let tag: String = tag
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+            .collect();
+        let mut arguments = vec![
+            c"ja4-clickhouse".to_owned(),
+            self.path_argument.clone(),
+            c"--implicit_select=0".to_owned(),
+        ];
         for (name, value) in [("log_comment", tag)].iter().chain(settings) {
             arguments.push(CString::new(format!("--{name}={value}")).ok()?);
         }
@@ -122,7 +146,11 @@ impl Engine {
 
     /// Closes the anchor; with every other session closed this stops the engine and frees the directory.
     pub fn close(&self) {
-        let anchor = self.anchor.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let anchor = self
+            .anchor
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         drop(anchor);
     }
 }

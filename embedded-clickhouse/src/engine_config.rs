@@ -63,7 +63,9 @@ const TABLE_ENGINES: &[&str] = &[
 ];
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// `config.xml`; `users_file` is where [`users_xml`] will lie.
@@ -94,19 +96,35 @@ pub fn config_xml(limits: &EngineLimits, users_file: &Path) -> String {
     add("background_buffer_flush_schedule_pool_size", &1);
     // Objects are loaded at once: a dictionary must be there when the first insert asks it.
     add("dictionaries_lazy_load", &"true");
-    writeln!(xml, "    <user_directories><users_xml><path>{users}</path></users_xml></user_directories>")
-        .expect("a String takes everything");
+    writeln!(
+        xml,
+        "    <user_directories><users_xml><path>{users}</path></users_xml></user_directories>"
+    )
+    .expect("a String takes everything");
     xml.push_str("</clickhouse>\n");
     xml
 }
 
 /// `users.xml`: one user with a profile, bounds that a client's settings cannot pass, and grants.
 pub fn users_xml(limits: &EngineLimits) -> String {
-    let EngineLimits { query_memory_max_bytes: memory, query_threads: threads, query_time_max_s: seconds, .. } = limits;
-    let threads = if *threads == 0 { String::new() } else { format!("<max_threads>{threads}</max_threads>") };
+    let EngineLimits {
+        query_memory_max_bytes: memory,
+        query_threads: threads,
+        query_time_max_s: seconds,
+        ..
+    } = limits;
+    let threads = if *threads == 0 {
+        String::new()
+    } else {
+        format!("<max_threads>{threads}</max_threads>")
+    };
     let mut grants = format!("                <query>{GRANTS}</query>\n");
     for engine in TABLE_ENGINES {
-        writeln!(grants, "                <query>GRANT TABLE ENGINE ON {engine}</query>").expect("a String takes everything");
+        writeln!(
+            grants,
+            "                <query>GRANT TABLE ENGINE ON {engine}</query>"
+        )
+        .expect("a String takes everything");
     }
     format!(
         "<clickhouse>

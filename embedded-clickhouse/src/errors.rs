@@ -58,16 +58,25 @@ const STD_EXCEPTION: u32 = 1001;
 impl Exception {
     /// An error of the façade itself.
     pub fn new((code, name): (u32, &'static str), message: impl std::fmt::Display) -> Self {
-        Self { code, text: format!("Code: {code}. DB::Exception: {message}. ({name})") }
+        Self {
+            code,
+            text: format!("Code: {code}. DB::Exception: {message}. ({name})"),
+        }
     }
 
     /// An error that the engine told. A text without a code counts as [`STD_EXCEPTION`]: unknown.
     pub fn from_engine(text: &str) -> Self {
         match parse_code(text) {
-            Some(code) => Self { code, text: text.trim_end().to_owned() },
+            Some(code) => Self {
+                code,
+                text: text.trim_end().to_owned(),
+            },
             None => Self {
                 code: STD_EXCEPTION,
-                text: format!("Code: {STD_EXCEPTION}. DB::Exception: {}. (STD_EXCEPTION)", text.trim_end()),
+                text: format!(
+                    "Code: {STD_EXCEPTION}. DB::Exception: {}. (STD_EXCEPTION)",
+                    text.trim_end()
+                ),
             },
         }
     }
@@ -75,7 +84,9 @@ impl Exception {
     /// HTTP status as a server answers.
     pub fn status(&self) -> u16 {
         match self.code {
-            62 | 36 | 26 | 27 | 33 | 38 | 41 | 43 | 53 | 69 | 70 | 117 | 130 | 131 | 456 | 457 | 6 | 72 => 400,
+            62 | 36 | 26 | 27 | 33 | 38 | 41 | 43 | 53 | 69 | 70 | 117 | 130 | 131 | 456 | 457 | 6 | 72 => {
+                400
+            }
             60 | 81 | 47 | 46 | 115 | 16 | 73 | 114 | 511 => 404,
             516 | 497 => 403,
             159 | 209 => 408,
@@ -149,14 +160,22 @@ mod tests {
         let exception = Exception::from_engine("Code: 60. DB::Exception: Unknown table x. (UNKNOWN_TABLE)\n");
         assert_eq!((exception.code, exception.status()), (60, 404));
         assert_eq!(Exception::from_engine("boom").code, STD_EXCEPTION);
-        assert_eq!(Exception::from_engine("Code: 99999999999999. x").code, STD_EXCEPTION);
+        assert_eq!(
+            Exception::from_engine("Code: 99999999999999. x").code,
+            STD_EXCEPTION
+        );
     }
 
     #[test]
     fn version_is_added_once() {
         let exception = Exception::from_engine("Code: 47. DB::Exception: x. (UNKNOWN_IDENTIFIER)");
-        assert!(exception.body("26.7.2.1").ends_with("(UNKNOWN_IDENTIFIER) (version 26.7.2.1 (official build))\n"));
-        let exception = Exception::from_engine("Code: 504. DB::Exception: x (version 26.7.2.1). (FILE_ALREADY_EXISTS)");
+        assert!(
+            exception
+                .body("26.7.2.1")
+                .ends_with("(UNKNOWN_IDENTIFIER) (version 26.7.2.1 (official build))\n")
+        );
+        let exception =
+            Exception::from_engine("Code: 504. DB::Exception: x (version 26.7.2.1). (FILE_ALREADY_EXISTS)");
         assert_eq!(exception.body("26.7.2.1").matches("version").count(), 1);
     }
 

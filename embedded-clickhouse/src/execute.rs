@@ -69,7 +69,10 @@ pub struct InsertFailure {
 impl From<Exception> for InsertFailure {
     /// Errors of the façade itself come before the engine sees data.
     fn from(exception: Exception) -> Self {
-        Self { exception, after: AfterInsert::BeforeCommit }
+        Self {
+            exception,
+            after: AfterInsert::BeforeCommit,
+        }
     }
 }
 
@@ -89,13 +92,22 @@ fn quotes(text: &str) -> String {
 
 /// Setting names are words; anything else would be SQL of the client's in our SET.
 fn is_setting_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 200 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+    !name.is_empty()
+        && name.len() <= 200
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
 }
 
 impl Executor {
     /// Statements of `engine` under `rules`.
     pub fn new(engine: Arc<Engine>, rules: BTreeMap<Class, Rules>, result_max_bytes: u64) -> Self {
-        Self { engine, rules, databases: Mutex::new(None), result_max_bytes }
+        Self {
+            engine,
+            rules,
+            databases: Mutex::new(None),
+            result_max_bytes,
+        }
     }
 
     /// The engine.
@@ -108,14 +120,25 @@ impl Executor {
     }
 
     fn databases(&self, session: &mut Connection) -> Result<Arc<BTreeSet<String>>, Exception> {
-        let known = self.databases.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(known) = known {
             return Ok(known);
         }
         let names = session
-            .query(b"SELECT name FROM system.databases", "TSVRaw", &Parameters::default())
+            .query(
+                b"SELECT name FROM system.databases",
+                "TSVRaw",
+                &Parameters::default(),
+            )
             .map_err(engine_error)?;
-        let names = String::from_utf8_lossy(names.as_ref()).lines().map(str::to_owned).collect();
+        let names = String::from_utf8_lossy(names.as_ref())
+            .lines()
+            .map(str::to_owned)
+            .collect();
         let names = Arc::new(names);
         *self.databases.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&names));
         Ok(names)
@@ -123,7 +146,12 @@ impl Executor {
 
     /// Opens a session and makes it ready for the statement; refuses what the class may not run.
     fn session(&self, job: &Job, extra: &[(&str, String)]) -> Result<Connection, Exception> {
-        let asked = job.settings.iter().rev().find(|(name, _)| name == "readonly").map(|(_, value)| value.as_str());
+        let asked = job
+            .settings
+            .iter()
+            .rev()
+            .find(|(name, _)| name == "readonly")
+            .map(|(_, value)| value.as_str());
         let reads = matches!(job.statement.kind, Kind::Select | Kind::Inspect) || job.readonly;
         let mut arguments: Vec<(&str, String)> = extra.to_vec();
         if reads && asked.is_none_or(|value| value == "0") {
@@ -137,7 +165,9 @@ impl Executor {
         self.admit(job, &mut session)?;
         if let Some(database) = &job.database {
             let sql = format!("USE {}", backticks(database));
-            session.query(sql.as_bytes(), "Null", &Parameters::default()).map_err(engine_error)?;
+            session
+                .query(sql.as_bytes(), "Null", &Parameters::default())
+                .map_err(engine_error)?;
         }
         let (last, first): (Vec<_>, Vec<_>) = job.settings.iter().partition(|(name, _)| name == "readonly");
         for settings in [first, last] {
@@ -158,7 +188,10 @@ impl Executor {
         }
         .map_err(engine_error)?;
         if analysis.n_statements > 1 {
-            return Err(Exception::new(code::SYNTAX_ERROR, "multi-statements are not allowed"));
+            return Err(Exception::new(
+                code::SYNTAX_ERROR,
+                "multi-statements are not allowed",
+            ));
         }
         if job.class == Class::Migrator {
             return Ok(());
@@ -208,9 +241,15 @@ impl Executor {
             ("max_result_bytes", self.result_max_bytes.to_string()),
             ("result_overflow_mode", "throw".to_owned()),
         ];
-        let limits = if job.statement.kind == Kind::Select { &limits[..] } else { &[] };
+        let limits = if job.statement.kind == Kind::Select {
+            &limits[..]
+        } else {
+            &[]
+        };
         let mut session = self.session(job, limits)?;
-        let outcome = session.query(&job.statement.sql, format, &job.parameters).map_err(engine_error);
+        let outcome = session
+            .query(&job.statement.sql, format, &job.parameters)
+            .map_err(engine_error);
         if job.statement.kind != Kind::Select {
             self.forget_databases();
         }
@@ -219,7 +258,13 @@ impl Executor {
 
     /// Runs a SELECT and sends its output in chunks. The first word is the head: whether it began well.
     pub fn stream(&self, job: &Job, format: &str, sink: StreamSink<'_>) {
-        let StreamSink { head, chunks, write_timeout, runtime, exception_tag } = sink;
+        let StreamSink {
+            head,
+            chunks,
+            write_timeout,
+            runtime,
+            exception_tag,
+        } = sink;
         let mut session = match self.session(job, &[]) {
             Ok(session) => session,
             Err(exception) => {
@@ -247,7 +292,9 @@ impl Executor {
         }
         let repeats_header = streaming(format) == Streaming::DropRepeatedHeader;
         let send = |bytes: Bytes| {
-            runtime.block_on(tokio::time::timeout(write_timeout, chunks.send(bytes))).is_ok_and(|sent| sent.is_ok())
+            runtime
+                .block_on(tokio::time::timeout(write_timeout, chunks.send(bytes)))
+                .is_ok_and(|sent| sent.is_ok())
         };
         let mut next = Ok(first);
         let mut is_first = true;
@@ -279,9 +326,16 @@ impl Executor {
     ///
     /// # Errors
     /// Says what the failure means for the data.
-    pub fn insert(&self, job: &Job, format: &str, data: &mut mpsc::Receiver<Piece>) -> Result<Stats, InsertFailure> {
+    pub fn insert(
+        &self,
+        job: &Job,
+        format: &str,
+        data: &mut mpsc::Receiver<Piece>,
+    ) -> Result<Stats, InsertFailure> {
         let mut session = self.session(job, &[])?;
-        let mut stream = session.insert(&job.statement.sql, format, &job.parameters).map_err(engine_error)?;
+        let mut stream = session
+            .insert(&job.statement.sql, format, &job.parameters)
+            .map_err(engine_error)?;
         let failed = |error: String| {
             let exception = engine_error(error);
             let after = after_insert(exception.code);
@@ -292,7 +346,11 @@ impl Executor {
                 Some(Piece::Data(bytes)) => stream.append(&bytes).map_err(failed)?,
                 Some(Piece::End) => return stream.done().map_err(failed),
                 None => {
-                    return Err(Exception::new(code::ABORTED, "the client ended its request before the data was complete").into());
+                    return Err(Exception::new(
+                        code::ABORTED,
+                        "the client ended its request before the data was complete",
+                    )
+                    .into());
                 }
             }
         }
@@ -300,7 +358,9 @@ impl Executor {
 
     /// Cancels the statement with this tag, if it runs.
     pub fn kill(&self, tag: &str) {
-        let Some(mut session) = self.engine.session("kill", &[]) else { return };
+        let Some(mut session) = self.engine.session("kill", &[]) else {
+            return;
+        };
         let sql = format!("KILL QUERY WHERE Settings['log_comment'] = {} ASYNC", quotes(tag));
         if let Err(error) = session.query(sql.as_bytes(), "Null", &Parameters::default()) {
             tracing::warn!("cannot cancel statement {tag}: {error}");
@@ -316,7 +376,9 @@ impl Executor {
             .engine
             .session("reload", &[])
             .ok_or_else(|| Exception::new(code::LOGICAL_ERROR, "the engine gave no session"))?;
-        session.query(b"SYSTEM RELOAD DICTIONARIES", "Null", &Parameters::default()).map_err(engine_error)?;
+        session
+            .query(b"SYSTEM RELOAD DICTIONARIES", "Null", &Parameters::default())
+            .map_err(engine_error)?;
         Ok(())
     }
 }
@@ -353,7 +415,10 @@ fn set(session: &mut Connection, settings: &[&(String, String)]) -> Result<(), E
         sql.push_str(" = ");
         sql.push_str(&quotes(value));
     }
-    session.query(sql.as_bytes(), "Null", &Parameters::default()).map(drop).map_err(engine_error)
+    session
+        .query(sql.as_bytes(), "Null", &Parameters::default())
+        .map(drop)
+        .map_err(engine_error)
 }
 
 /// An exception inside a body that began well, as ClickHouse marks it since 25.11.

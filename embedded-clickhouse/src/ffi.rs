@@ -116,7 +116,9 @@ pub enum LoadError {
         name: &'static str,
     },
     /// Another version: its crash behaviour is not the one that the repair mends.
-    #[error("the engine is version {found}; {REQUIRED_VERSION} is needed, whose crash behaviour the repair knows")]
+    #[error(
+        "the engine is version {found}; {REQUIRED_VERSION} is needed, whose crash behaviour the repair knows"
+    )]
     Version {
         /// What the library says it is.
         found: String,
@@ -143,7 +145,9 @@ impl Api {
     /// [`LoadError`] names what is wrong with the file.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         // SAFETY: running the library's initialisers is what loading it means; the path is the operator's.
-        let library = unsafe { Library::new(path) }.map_err(|error| LoadError::Open { reason: error.to_string() })?;
+        let library = unsafe { Library::new(path) }.map_err(|error| LoadError::Open {
+            reason: error.to_string(),
+        })?;
         let library: &'static Library = Box::leak(Box::new(library));
         // SAFETY: the version check below rejects other versions before any other function is called.
         let functions = unsafe { Functions::load(library) }?;
@@ -254,7 +258,13 @@ impl Connection {
     }
 
     /// Runs one of the `_with_params_n` functions.
-    fn call<T>(&mut self, function: WithParams<T>, sql: &[u8], format: &str, parameters: &Parameters) -> *mut T {
+    fn call<T>(
+        &mut self,
+        function: WithParams<T>,
+        sql: &[u8],
+        format: &str,
+        parameters: &Parameters,
+    ) -> *mut T {
         let names: Vec<*const c_char> = parameters.0.iter().map(|(n, _)| n.as_ptr().cast()).collect();
         let name_lens: Vec<usize> = parameters.0.iter().map(|(n, _)| n.len()).collect();
         let values: Vec<*const c_char> = parameters.0.iter().map(|(_, v)| v.as_ptr().cast()).collect();
@@ -289,20 +299,47 @@ impl Connection {
     ///
     /// # Errors
     /// The engine's error text; many errors come with the first fetch only.
-    pub fn stream(&mut self, sql: &[u8], format: &str, parameters: &Parameters) -> Result<SelectStream<'_>, String> {
-        let raw = self.call(self.api.0.chdb_stream_query_with_params_n, sql, format, parameters);
+    pub fn stream(
+        &mut self,
+        sql: &[u8],
+        format: &str,
+        parameters: &Parameters,
+    ) -> Result<SelectStream<'_>, String> {
+        let raw = self.call(
+            self.api.0.chdb_stream_query_with_params_n,
+            sql,
+            format,
+            parameters,
+        );
         let handle = Output::from_raw(self.api, raw)?;
-        Ok(SelectStream { connection: self, handle, finished: false })
+        Ok(SelectStream {
+            connection: self,
+            handle,
+            finished: false,
+        })
     }
 
     /// Starts an INSERT (without FORMAT clause) whose data is appended in chunks.
     ///
     /// # Errors
     /// The engine's error text (unknown table, column or format): nothing was written.
-    pub fn insert(&mut self, sql: &[u8], format: &str, parameters: &Parameters) -> Result<InsertStream<'_>, String> {
-        let raw = self.call(self.api.0.chdb_stream_insert_with_params_n, sql, format, parameters);
+    pub fn insert(
+        &mut self,
+        sql: &[u8],
+        format: &str,
+        parameters: &Parameters,
+    ) -> Result<InsertStream<'_>, String> {
+        let raw = self.call(
+            self.api.0.chdb_stream_insert_with_params_n,
+            sql,
+            format,
+            parameters,
+        );
         let handle = NonNull::new(raw).ok_or_else(|| "the engine gave no insert stream".to_owned())?;
-        let stream = InsertStream { connection: self, handle };
+        let stream = InsertStream {
+            connection: self,
+            handle,
+        };
         match stream.error() {
             Some(error) => Err(error),
             None => Ok(stream),
@@ -315,7 +352,12 @@ impl Connection {
     /// When the engine could not be asked at all.
     pub fn classify(&mut self, sql: &[u8]) -> Result<Analysis, String> {
         let size = u32::try_from(size_of::<RawAnalysis>()).expect("sixteen bytes");
-        let mut raw = RawAnalysis { struct_size: size, statement_count: 0, flags: 0, query_class: 4 };
+        let mut raw = RawAnalysis {
+            struct_size: size,
+            statement_count: 0,
+            flags: 0,
+            query_class: 4,
+        };
         // SAFETY: sql is valid for its length; no target database; raw has the size it says.
         let state = unsafe {
             (self.api.0.chdb_classify_query_n)(
@@ -337,7 +379,10 @@ impl Connection {
             3 => QueryClass::Control,
             _ => QueryClass::Unknown,
         };
-        Ok(Analysis { n_statements: raw.statement_count, class })
+        Ok(Analysis {
+            n_statements: raw.statement_count,
+            class,
+        })
     }
 }
 
@@ -390,7 +435,11 @@ impl AsRef<[u8]> for Output {
         unsafe {
             let length = (self.api.0.chdb_result_length)(self.raw.as_ptr());
             let buffer = (self.api.0.chdb_result_buffer)(self.raw.as_ptr());
-            if buffer.is_null() || length == 0 { &[] } else { std::slice::from_raw_parts(buffer.cast(), length) }
+            if buffer.is_null() || length == 0 {
+                &[]
+            } else {
+                std::slice::from_raw_parts(buffer.cast(), length)
+            }
         }
     }
 }
@@ -418,7 +467,8 @@ impl SelectStream<'_> {
     pub fn fetch(&mut self) -> Result<Option<Output>, String> {
         let raw = self.connection.raw();
         // SAFETY: live connection and stream handle, used by this thread alone.
-        let chunk = unsafe { (self.connection.api.0.chdb_stream_fetch_result)(raw, self.handle.raw.as_ptr()) };
+        let chunk =
+            unsafe { (self.connection.api.0.chdb_stream_fetch_result)(raw, self.handle.raw.as_ptr()) };
         let chunk = Output::from_raw(self.connection.api, chunk)?;
         if chunk.as_ref().is_empty() {
             self.finished = true;
@@ -453,7 +503,11 @@ impl std::fmt::Debug for InsertStream<'_> {
 impl InsertStream<'_> {
     fn error(&self) -> Option<String> {
         // SAFETY: a live stream; NULL or a string owned by it.
-        unsafe { text((self.connection.api.0.chdb_stream_insert_error)(self.handle.as_ptr())) }
+        unsafe {
+            text((self.connection.api.0.chdb_stream_insert_error)(
+                self.handle.as_ptr(),
+            ))
+        }
     }
 
     /// Hands over a chunk; it need not end at a row. Blocks while 16 chunks are queued.
@@ -463,12 +517,18 @@ impl InsertStream<'_> {
     pub fn append(&mut self, chunk: &[u8]) -> Result<(), String> {
         // SAFETY: the chunk is valid for its length and copied by the engine.
         let state = unsafe {
-            (self.connection.api.0.chdb_stream_append)(self.handle.as_ptr(), chunk.as_ptr().cast(), chunk.len())
+            (self.connection.api.0.chdb_stream_append)(
+                self.handle.as_ptr(),
+                chunk.as_ptr().cast(),
+                chunk.len(),
+            )
         };
         if state == 0 {
             return Ok(());
         }
-        Err(self.error().unwrap_or_else(|| "the engine ended the insert without a reason".to_owned()))
+        Err(self
+            .error()
+            .unwrap_or_else(|| "the engine ended the insert without a reason".to_owned()))
     }
 
     /// Ends the data and commits it.

@@ -52,7 +52,8 @@ impl Token {
             TokenKind::Word => Some(String::from_utf8_lossy(raw).into_owned()),
             TokenKind::Text if raw.first() == Some(&b'$') => {
                 let tag = raw[1..].iter().position(|&b| b == b'$')? + 2;
-                raw.get(tag..raw.len() - tag).map(|inner| String::from_utf8_lossy(inner).into_owned())
+                raw.get(tag..raw.len() - tag)
+                    .map(|inner| String::from_utf8_lossy(inner).into_owned())
             }
             TokenKind::QuotedName | TokenKind::Text => raw
                 .get(1..raw.len() - 1)
@@ -98,7 +99,9 @@ fn unescape(inner: &[u8], quote: u8) -> Vec<u8> {
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Reads tokens one after the other, so that a caller can stop where data begins.
@@ -113,7 +116,12 @@ pub struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     /// Starts at the first byte.
     pub fn new(sql: &'a [u8]) -> Self {
-        Self { sql, at: 0, depth: 0, done: false }
+        Self {
+            sql,
+            at: 0,
+            depth: 0,
+            done: false,
+        }
     }
 
     fn peek(&self, offset: usize) -> Option<u8> {
@@ -125,7 +133,10 @@ impl<'a> Lexer<'a> {
         let rest = &self.sql[self.at..];
         let line = rest.starts_with(b"--") || rest.starts_with(b"#!") || rest.starts_with(b"# ");
         if line {
-            let end = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |i| i + 1);
+            let end = rest
+                .iter()
+                .position(|&b| b == b'\n')
+                .map_or(rest.len(), |i| i + 1);
             return Some(Ok(self.at + end));
         }
         if rest.starts_with(b"/*") {
@@ -206,7 +217,11 @@ impl Iterator for Lexer<'_> {
         let depth = self.depth;
         let token = match byte {
             b'\'' | b'`' | b'"' => {
-                let kind = if byte == b'\'' { TokenKind::Text } else { TokenKind::QuotedName };
+                let kind = if byte == b'\'' {
+                    TokenKind::Text
+                } else {
+                    TokenKind::QuotedName
+                };
                 match self.quoted_end(byte) {
                     Some(end) => self.token(kind, end, depth),
                     None => self.unterminated(),
@@ -229,7 +244,11 @@ impl Iterator for Lexer<'_> {
             _ if is_word_byte(byte) => {
                 let rest = &self.sql[self.at..];
                 let length = rest.iter().position(|&b| !is_word_byte(b)).unwrap_or(rest.len());
-                let kind = if byte.is_ascii_digit() { TokenKind::Number } else { TokenKind::Word };
+                let kind = if byte.is_ascii_digit() {
+                    TokenKind::Number
+                } else {
+                    TokenKind::Word
+                };
                 self.token(kind, self.at + length, depth)
             }
             _ => self.token(TokenKind::Punctuation(byte), self.at + 1, depth),
@@ -250,7 +269,10 @@ mod tests {
 
     #[test]
     fn comments_and_quotes_hide_their_content() {
-        check("SELECT 'FORMAT; x' -- FORMAT\n, `a;b` /* ; */ FROM t", &["SELECT", "'FORMAT; x'", ",", "`a;b`", "FROM", "t"]);
+        check(
+            "SELECT 'FORMAT; x' -- FORMAT\n, `a;b` /* ; */ FROM t",
+            &["SELECT", "'FORMAT; x'", ",", "`a;b`", "FROM", "t"],
+        );
     }
 
     #[test]
@@ -262,13 +284,19 @@ mod tests {
     fn heredoc_is_one_string() {
         check("$x$ ' ; $x$ y", &["$x$ ' ; $x$", "y"]);
         let sql = b"$x$ab$x$";
-        assert_eq!(Lexer::new(sql).next().and_then(|t| t.name(sql)), Some("ab".to_owned()));
+        assert_eq!(
+            Lexer::new(sql).next().and_then(|t| t.name(sql)),
+            Some("ab".to_owned())
+        );
     }
 
     #[test]
     fn quoted_name_is_unescaped() {
         let sql = br"`a\`b``c\x41`";
-        assert_eq!(Lexer::new(sql).next().and_then(|t| t.name(sql)), Some("a`b`cA".to_owned()));
+        assert_eq!(
+            Lexer::new(sql).next().and_then(|t| t.name(sql)),
+            Some("a`b`cA".to_owned())
+        );
     }
 
     #[test]

@@ -43,7 +43,9 @@ struct RunArguments {
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Run(arguments) } = Cli::parse();
+    let Cli {
+        command: Command::Run(arguments),
+    } = Cli::parse();
     match start(&arguments) {
         Ok(code) => code,
         Err(failure) => exit::report("ja4-clickhouse", Err(failure)),
@@ -81,8 +83,16 @@ fn configuration(arguments: &RunArguments) -> Result<Config, Failure> {
 }
 
 fn environment() -> Environment {
-    let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    Environment { chdb_lib: path("CHDB_LIB"), xdg_cache_home: path("XDG_CACHE_HOME"), home: path("HOME") }
+    let path = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    Environment {
+        chdb_lib: path("CHDB_LIB"),
+        xdg_cache_home: path("XDG_CACHE_HOME"),
+        home: path("HOME"),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the output of --print-config")]

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ja4_common::ledger::{Ledger, Stage};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, register_histogram_with_registry,
-    register_int_counter_vec_with_registry, register_int_counter_with_registry, register_int_gauge_with_registry,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    register_histogram_with_registry, register_int_counter_vec_with_registry,
+    register_int_counter_with_registry, register_int_gauge_with_registry,
 };
 
 /// Statements by class of client, kind and outcome (`ok` or the error's code).
@@ -83,13 +84,18 @@ impl Metrics {
     /// # Errors
     /// When a name is registered twice.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| register_int_counter_with_registry!(Opts::new(name, help), registry);
-        let gauge = |name: &str, help: &str| register_int_gauge_with_registry!(Opts::new(name, help), registry);
+        let counter =
+            |name: &str, help: &str| register_int_counter_with_registry!(Opts::new(name, help), registry);
+        let gauge =
+            |name: &str, help: &str| register_int_gauge_with_registry!(Opts::new(name, help), registry);
         // 1 ms to a minute: a SELECT 1 takes 1, the longest dashboard query some hundred.
         let buckets = vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
         Ok(Self {
             statements: register_int_counter_vec_with_registry!(
-                Opts::new(STATEMENTS, "statements by class of client, kind and outcome (ok or error code)"),
+                Opts::new(
+                    STATEMENTS,
+                    "statements by class of client, kind and outcome (ok or error code)"
+                ),
                 &["class", "kind", "outcome"],
                 registry
             )?,
@@ -98,20 +104,35 @@ impl Metrics {
                 registry
             )?,
             running: gauge(STATEMENTS_RUNNING, "statements that run now")?,
-            cancelled: counter(STATEMENTS_CANCELLED, "statements cancelled because their client went away or did not read")?,
+            cancelled: counter(
+                STATEMENTS_CANCELLED,
+                "statements cancelled because their client went away or did not read",
+            )?,
             rows_written: counter(ROWS_WRITTEN, "rows written, those of materialized views included")?,
             insert_bytes: counter(INSERT_BYTES, "bytes of insert data received, decompressed")?,
             connections: gauge(CONNECTIONS, "open connections")?,
-            connections_refused: counter(CONNECTIONS_REFUSED, "connections refused because there were too many")?,
+            connections_refused: counter(
+                CONNECTIONS_REFUSED,
+                "connections refused because there were too many",
+            )?,
             authentication_failed: counter(AUTHENTICATION_FAILED, "requests without a right token")?,
-            repaired_records: gauge(REPAIRED_RECORDS, "deduplication records without a part, dropped at this start")?,
-            repaired_lines: gauge(REPAIRED_LINES, "torn lines of deduplication logs, cut at this start")?,
+            repaired_records: gauge(
+                REPAIRED_RECORDS,
+                "deduplication records without a part, dropped at this start",
+            )?,
+            repaired_lines: gauge(
+                REPAIRED_LINES,
+                "torn lines of deduplication logs, cut at this start",
+            )?,
             dictionary_reloads: register_int_counter_vec_with_registry!(
                 Opts::new(DICTIONARY_RELOADS, "reloads of dictionaries by outcome"),
                 &["outcome"],
                 registry
             )?,
-            disk_free: gauge(DISK_FREE, "free space of the data's file system as of the last insert")?,
+            disk_free: gauge(
+                DISK_FREE,
+                "free space of the data's file system as of the last insert",
+            )?,
             inserts: InsertLedger::default(),
         })
     }
@@ -128,7 +149,11 @@ impl Metrics {
 
     /// An insert was refused or failed; `reason` is `code_N` or `aborted`.
     pub fn insert_dropped(&self, reason: String) {
-        let mut dropped = self.inserts.dropped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut dropped = self
+            .inserts
+            .dropped
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         *dropped.entry(reason).or_insert(0) += 1;
     }
 
@@ -137,10 +162,20 @@ impl Metrics {
         let mut stage = Stage::new("store.inserts");
         // What is done first, so that nothing counts as done that is not yet counted as received.
         stage.passed = self.inserts.passed.load(Ordering::Acquire);
-        stage.dropped = self.inserts.dropped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        stage.dropped = self
+            .inserts
+            .dropped
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
         stage.received = self.inserts.received.load(Ordering::Acquire);
-        stage.pending = stage.received.saturating_sub(stage.passed + stage.dropped_total());
+        stage.pending = stage
+            .received
+            .saturating_sub(stage.passed + stage.dropped_total());
         let facts = BTreeMap::from([("rows_written".to_owned(), self.rows_written.get().into())]);
-        Ledger { stages: vec![stage], facts }
+        Ledger {
+            stages: vec![stage],
+            facts,
+        }
     }
 }

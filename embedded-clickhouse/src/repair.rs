@@ -39,11 +39,17 @@ impl<'a> PartName<'a> {
         if let Some(mutation) = fields.next() {
             let _mutation: i64 = mutation.parse().ok()?;
         }
-        (fields.next().is_none() && min_block <= max_block).then_some(Self { partition, min_block, max_block })
+        (fields.next().is_none() && min_block <= max_block).then_some(Self {
+            partition,
+            min_block,
+            max_block,
+        })
     }
 
     fn covers(&self, other: &Self) -> bool {
-        self.partition == other.partition && self.min_block <= other.min_block && self.max_block >= other.max_block
+        self.partition == other.partition
+            && self.min_block <= other.min_block
+            && self.max_block >= other.max_block
     }
 }
 
@@ -95,7 +101,11 @@ pub struct Plan {
 /// Decides what mends a table. Deterministic; a table that was mended needs nothing (idempotent).
 pub fn plan(listing: &TableListing) -> Plan {
     let mut plan = Plan::default();
-    let parts: Vec<PartName<'_>> = listing.directories.iter().filter_map(|name| PartName::parse(name)).collect();
+    let parts: Vec<PartName<'_>> = listing
+        .directories
+        .iter()
+        .filter_map(|name| PartName::parse(name))
+        .collect();
     // Block id → part name; a drop removes the id, a later add replaces it, as the engine does when it loads.
     let mut live: BTreeMap<&str, &str> = BTreeMap::new();
     for (number, content) in &listing.logs {
@@ -123,7 +133,8 @@ pub fn plan(listing: &TableListing) -> Plan {
         let present = PartName::parse(part).is_some_and(|wanted| parts.iter().any(|p| p.covers(&wanted)));
         if !present {
             plan.n_orphans += 1;
-            plan.appends.extend_from_slice(format!("2\t{part}\t{block}\n").as_bytes());
+            plan.appends
+                .extend_from_slice(format!("2\t{part}\t{block}\n").as_bytes());
         }
     }
     plan
@@ -153,7 +164,11 @@ pub struct RepairError {
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RepairError + 'a {
-    move |source| RepairError { action, path: path.to_owned(), source }
+    move |source| RepairError {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Repairs every table under the engine's directory. To be called while no engine runs on it.
@@ -253,11 +268,18 @@ fn read_table(table: &Path) -> Result<TableListing, RepairError> {
 }
 
 fn log_number(path: &Path) -> Option<u64> {
-    path.file_name()?.to_str()?.strip_prefix(LOG_PREFIX)?.strip_suffix(".txt")?.parse().ok()
+    path.file_name()?
+        .to_str()?
+        .strip_prefix(LOG_PREFIX)?
+        .strip_suffix(".txt")?
+        .parse()
+        .ok()
 }
 
 fn log_path(table: &Path, number: u64) -> PathBuf {
-    table.join(LOG_DIRECTORY).join(format!("{LOG_PREFIX}{number}.txt"))
+    table
+        .join(LOG_DIRECTORY)
+        .join(format!("{LOG_PREFIX}{number}.txt"))
 }
 
 /// Every step leaves the logs readable: a crash in between is mended by the next repair.
@@ -294,7 +316,10 @@ mod tests {
 
     fn listing(logs: &[(u64, &str)], directories: &[&str]) -> TableListing {
         TableListing {
-            logs: logs.iter().map(|(n, content)| (*n, content.as_bytes().to_vec())).collect(),
+            logs: logs
+                .iter()
+                .map(|(n, content)| (*n, content.as_bytes().to_vec()))
+                .collect(),
             directories: directories.iter().map(|&d| d.to_owned()).collect(),
         }
     }
@@ -305,14 +330,20 @@ mod tests {
 
     #[test]
     fn record_without_part_is_dropped() {
-        let table = listing(&[(1, "1\tall_1_1_0\tall_1_2\n1\tall_2_2_0\tall_3_4\n")], &["all_1_1_0", "detached"]);
+        let table = listing(
+            &[(1, "1\tall_1_1_0\tall_1_2\n1\tall_2_2_0\tall_3_4\n")],
+            &["all_1_1_0", "detached"],
+        );
         assert_eq!(appended(&table), "2\tall_2_2_0\tall_3_4\n");
     }
 
     #[test]
     fn merged_and_mutated_parts_cover_their_blocks() {
         let table = listing(
-            &[(1, "1\t20240101_1_1_0\ta\n1\t20240101_4_4_0\tb\n1\t20240102_2_2_0\tc\n")],
+            &[(
+                1,
+                "1\t20240101_1_1_0\ta\n1\t20240101_4_4_0\tb\n1\t20240102_2_2_0\tc\n",
+            )],
             &["20240101_1_4_1", "20240102_2_2_0_7"],
         );
         assert_eq!(appended(&table), "");
@@ -320,8 +351,15 @@ mod tests {
 
     #[test]
     fn part_of_another_partition_or_a_temporary_one_does_not_cover() {
-        let table =
-            listing(&[(1, "1\tp1_1_1_0\ta\n")], &["p2_1_9_1", "tmp_insert_p1_1_1_0", "delete_tmp_p1_1_1_0", "p1_2_9_1"]);
+        let table = listing(
+            &[(1, "1\tp1_1_1_0\ta\n")],
+            &[
+                "p2_1_9_1",
+                "tmp_insert_p1_1_1_0",
+                "delete_tmp_p1_1_1_0",
+                "p1_2_9_1",
+            ],
+        );
         assert_eq!(appended(&table), "2\tp1_1_1_0\ta\n");
     }
 
@@ -335,7 +373,13 @@ mod tests {
 
     #[test]
     fn torn_last_line_is_cut_in_every_log() {
-        let table = listing(&[(1, "1\tall_1_1_0\ta\n1\tall_2"), (2, "1\tall_3_3_0\tb\n1\tall_4_4_0\tc")], &["all_1_3_1"]);
+        let table = listing(
+            &[
+                (1, "1\tall_1_1_0\ta\n1\tall_2"),
+                (2, "1\tall_3_3_0\tb\n1\tall_4_4_0\tc"),
+            ],
+            &["all_1_3_1"],
+        );
         let plan = plan(&table);
         assert_eq!(plan.rewrites[&1], b"1\tall_1_1_0\ta\n");
         assert_eq!(plan.rewrites[&2], b"1\tall_3_3_0\tb\n");
@@ -344,7 +388,10 @@ mod tests {
 
     #[test]
     fn unreadable_line_does_not_hide_later_records() {
-        let table = listing(&[(1, "1\tall_1_1_0\ta\n\0\0\0\n1\tall_2_2_0\tb\n")], &["all_1_1_0"]);
+        let table = listing(
+            &[(1, "1\tall_1_1_0\ta\n\0\0\0\n1\tall_2_2_0\tb\n")],
+            &["all_1_1_0"],
+        );
         let plan = plan(&table);
         assert_eq!(plan.rewrites[&1], b"1\tall_1_1_0\ta\n1\tall_2_2_0\tb\n");
         assert_eq!(plan.appends, b"2\tall_2_2_0\tb\n");
@@ -355,7 +402,9 @@ mod tests {
         let mut live = BTreeMap::new();
         for content in table.logs.values() {
             for line in content.split_inclusive(|&b| b == b'\n') {
-                let Some(record) = line.strip_suffix(b"\n").and_then(Record::parse) else { break };
+                let Some(record) = line.strip_suffix(b"\n").and_then(Record::parse) else {
+                    break;
+                };
                 if record.adds {
                     live.insert(record.block.to_owned(), record.part.to_owned());
                 } else {
@@ -385,8 +434,12 @@ mod tests {
             content.truncate(content.len().saturating_sub(torn.saturating_sub(20)));
             content
         });
-        let part = (0..4u8, 0..6i64, 0..4i64).prop_map(|(p, min, more)| format!("p{p}_{min}_{}_1", min + more));
-        (proptest::collection::btree_map(1..12u64, log, 0..4), proptest::collection::vec(part, 0..6))
+        let part =
+            (0..4u8, 0..6i64, 0..4i64).prop_map(|(p, min, more)| format!("p{p}_{min}_{}_1", min + more));
+        (
+            proptest::collection::btree_map(1..12u64, log, 0..4),
+            proptest::collection::vec(part, 0..6),
+        )
             .prop_map(|(logs, directories)| TableListing { logs, directories })
     }
 
@@ -437,9 +490,28 @@ mod tests {
         fs::write(log_path(&table, 10), "1\tall_2_2_0\tb\n1\tal").unwrap();
         assert_eq!(orphans(directory.path()).unwrap().len(), 1);
         let report = repair_store(directory.path()).unwrap();
-        assert_eq!(report, Report { n_tables: 1, n_cut: 1, n_orphans: 1 });
-        assert_eq!(fs::read_to_string(log_path(&table, 10)).unwrap(), "1\tall_2_2_0\tb\n2\tall_2_2_0\tb\n");
-        assert_eq!(repair_store(directory.path()).unwrap(), Report { n_tables: 1, ..Report::default() });
-        assert_eq!(repair_store(&directory.path().join("new")).unwrap(), Report::default());
+        assert_eq!(
+            report,
+            Report {
+                n_tables: 1,
+                n_cut: 1,
+                n_orphans: 1
+            }
+        );
+        assert_eq!(
+            fs::read_to_string(log_path(&table, 10)).unwrap(),
+            "1\tall_2_2_0\tb\n2\tall_2_2_0\tb\n"
+        );
+        assert_eq!(
+            repair_store(directory.path()).unwrap(),
+            Report {
+                n_tables: 1,
+                ..Report::default()
+            }
+        );
+        assert_eq!(
+            repair_store(&directory.path().join("new")).unwrap(),
+            Report::default()
+        );
     }
 }

@@ -46,8 +46,12 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
     let credentials = Credentials::open(&data.join("tokens"))?;
     let tls = settings.tls.as_ref().map(tls_acceptor).transpose()?;
     // Before the engine boots, which takes a while: a port in use is said at once.
-    let listener = std::net::TcpListener::bind(settings.listen)
-        .with_context(|| format!("cannot listen on {}: set listen to a free address", settings.listen))?;
+    let listener = std::net::TcpListener::bind(settings.listen).with_context(|| {
+        format!(
+            "cannot listen on {}: set listen to a free address",
+            settings.listen
+        )
+    })?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
 
@@ -63,12 +67,18 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
 
     let started = Instant::now();
     let report = repair::repair_store(&engine_directory(&data))?;
-    metrics.repaired_records.set(i64::try_from(report.n_orphans).unwrap_or(i64::MAX));
-    metrics.repaired_lines.set(i64::try_from(report.n_cut).unwrap_or(i64::MAX));
+    metrics
+        .repaired_records
+        .set(i64::try_from(report.n_orphans).unwrap_or(i64::MAX));
+    metrics
+        .repaired_lines
+        .set(i64::try_from(report.n_cut).unwrap_or(i64::MAX));
     if report.n_orphans + report.n_cut > 0 {
         tracing::info!(
             "repaired the deduplication logs of {} tables: {} records without a part dropped, {} torn lines cut",
-            report.n_tables, report.n_orphans, report.n_cut
+            report.n_tables,
+            report.n_orphans,
+            report.n_cut
         );
     }
     let engine = Arc::new(Engine::boot(&settings.library, &data, &settings.engine)?);
@@ -81,8 +91,11 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let executor =
-        Arc::new(Executor::new(Arc::clone(&engine), settings.rules.clone(), settings.http.result_max_bytes));
+    let executor = Arc::new(Executor::new(
+        Arc::clone(&engine),
+        settings.rules.clone(),
+        settings.http.result_max_bytes,
+    ));
     let (fatal, mut fatal_reason) = mpsc::unbounded_channel();
     let service = Arc::new(Service::new(ServiceParts {
         executor: Arc::clone(&executor),
@@ -93,7 +106,11 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
         metrics: Arc::clone(&metrics),
         fatal,
     }));
-    let server = Server { service, settings: settings.http.clone(), metrics: Arc::clone(&metrics) };
+    let server = Server {
+        service,
+        settings: settings.http.clone(),
+        metrics: Arc::clone(&metrics),
+    };
     let reload = settings.dictionary_reload;
     let failure = runtime.block_on(async {
         let listener = TcpListener::from_std(listener).context("cannot listen")?;
@@ -111,7 +128,9 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
         anyhow::Ok(failure)
     })?;
     if let Some(reason) = failure {
-        tracing::error!("ending with code {EXIT_RESTART} to repair and start again: an insert may have failed in its commit: {reason}");
+        tracing::error!(
+            "ending with code {EXIT_RESTART} to repair and start again: an insert may have failed in its commit: {reason}"
+        );
         // Like a kill: the repair before the next boot is what mends this, and with a broken disk an orderly end could hang.
         ffi::exit_now(EXIT_RESTART);
     }
@@ -132,7 +151,12 @@ fn close(runtime: tokio::runtime::Runtime, engine: &Arc<Engine>, timeout: Durati
 }
 
 fn prepare_data(data: &Path) -> anyhow::Result<PathBuf> {
-    let create = || format!("cannot create {}: set data to a directory of this user", data.display());
+    let create = || {
+        format!(
+            "cannot create {}: set data to a directory of this user",
+            data.display()
+        )
+    };
     fs::create_dir_all(data).with_context(create)?;
     // The engine changes the working directory; relative paths must not follow it.
     data.canonicalize().with_context(create)
@@ -191,7 +215,19 @@ fn raise_descriptor_limit(wanted: u64) {
         return;
     }
     let current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-    if setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).is_err() || current < Some(wanted) {
-        tracing::warn!("only {} file descriptors may be open; {wanted} are wanted: raise ulimit -n", current.unwrap_or(wanted));
+    if setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current,
+            maximum: limit.maximum,
+        },
+    )
+    .is_err()
+        || current < Some(wanted)
+    {
+        tracing::warn!(
+            "only {} file descriptors may be open; {wanted} are wanted: raise ulimit -n",
+            current.unwrap_or(wanted)
+        );
     }
 }

@@ -91,7 +91,13 @@ pub fn split(text: &[u8], complete: bool) -> Result<Statement, SplitError> {
     let mut lexer = Lexer::new(text).peekable();
     let first = loop {
         match lexer.peek() {
-            None => return Err(if complete { SplitError::Empty } else { SplitError::Incomplete }),
+            None => {
+                return Err(if complete {
+                    SplitError::Empty
+                } else {
+                    SplitError::Incomplete
+                });
+            }
             Some(token) if token.is_punctuation(b'(') || token.is_punctuation(b';') => {
                 let bracket = token.is_punctuation(b'(');
                 if !bracket {
@@ -118,8 +124,8 @@ fn kind_of(text: &[u8], first: &Token) -> Kind {
         "SELECT" | "WITH" | "FROM" => Kind::Select,
         "INSERT" => Kind::Insert,
         "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" | "EXISTS" | "CHECK" => Kind::Inspect,
-        "DELETE" | "UPDATE" | "ALTER" | "CREATE" | "REPLACE" | "DROP" | "RENAME" | "EXCHANGE" | "TRUNCATE"
-        | "OPTIMIZE" | "ATTACH" | "DETACH" | "UNDROP" => Kind::Define,
+        "DELETE" | "UPDATE" | "ALTER" | "CREATE" | "REPLACE" | "DROP" | "RENAME" | "EXCHANGE"
+        | "TRUNCATE" | "OPTIMIZE" | "ATTACH" | "DETACH" | "UNDROP" => Kind::Define,
         _ => Kind::Control,
     }
 }
@@ -152,13 +158,23 @@ fn split_query(text: &[u8], kind: Kind, complete: bool) -> Result<Statement, Spl
         }
         None => (text[start..end].to_vec(), None),
     };
-    Ok(Statement { kind, insert: None, sql, format, data_start: None })
+    Ok(Statement {
+        kind,
+        insert: None,
+        sql,
+        format,
+        data_start: None,
+    })
 }
 
 /// Finds `FORMAT name` outside brackets, at the end or before SETTINGS. Returns its bytes and the name.
 fn format_clause(text: &[u8], tokens: &[Token]) -> Option<(std::ops::Range<usize>, String)> {
-    let position = tokens.iter().rposition(|t| t.depth == 0 && t.is_word(text, "FORMAT"))?;
-    let name = tokens.get(position + 1).filter(|t| matches!(t.kind, TokenKind::Word | TokenKind::QuotedName))?;
+    let position = tokens
+        .iter()
+        .rposition(|t| t.depth == 0 && t.is_word(text, "FORMAT"))?;
+    let name = tokens
+        .get(position + 1)
+        .filter(|t| matches!(t.kind, TokenKind::Word | TokenKind::QuotedName))?;
     let ends = match tokens.get(position + 2) {
         None => true,
         Some(next) => next.is_word(text, "SETTINGS"),
@@ -176,7 +192,11 @@ fn refuse_local_files(text: &[u8], tokens: &[Token]) -> Result<(), SplitError> {
         (pair[0].is_word(text, "INTO") && pair[1].is_word(text, "OUTFILE"))
             || (pair[0].is_word(text, "FROM") && pair[1].is_word(text, "INFILE"))
     });
-    if reads_or_writes { Err(SplitError::LocalFile) } else { Ok(()) }
+    if reads_or_writes {
+        Err(SplitError::LocalFile)
+    } else {
+        Ok(())
+    }
 }
 
 /// INSERT: reads tokens only up to where data begins, since what follows is not SQL.
@@ -198,25 +218,41 @@ fn split_insert(text: &[u8], complete: bool) -> Result<Statement, SplitError> {
         if starts_query && (token.depth == 0 || in_brackets_after_head) && names_target(text, &head) {
             let mut statement = split_query(text, Kind::Insert, complete)?;
             let target = target(text, &head);
-            statement.insert = Some(Insert { target, source: InsertSource::Query });
+            statement.insert = Some(Insert {
+                target,
+                source: InsertSource::Query,
+            });
             return Ok(statement);
         }
         if token.depth == 0 && names_target(text, &head) {
-            let names_format = head.last().is_some_and(|t| t.is_word(text, "FORMAT")) && is_format_position(text, &head);
+            let names_format =
+                head.last().is_some_and(|t| t.is_word(text, "FORMAT")) && is_format_position(text, &head);
             if token.is_word(text, "VALUES") && !names_format {
                 refuse_local_files(text, &head)?;
-                return Ok(insert_with_data(text, &head, "Values".to_owned(), token.range.end));
+                return Ok(insert_with_data(
+                    text,
+                    &head,
+                    "Values".to_owned(),
+                    token.range.end,
+                ));
             }
             if names_format {
                 // The name is complete only when a byte follows it.
                 if token.range.end == text.len() && !complete {
                     return Err(SplitError::Incomplete);
                 }
-                let Some(name) = token.name(text) else { return Err(SplitError::Incomplete) };
+                let Some(name) = token.name(text) else {
+                    return Err(SplitError::Incomplete);
+                };
                 head.pop();
                 refuse_local_files(text, &head)?;
                 if name.eq_ignore_ascii_case("Values") {
-                    return Ok(insert_with_data(text, &head, "Values".to_owned(), token.range.end));
+                    return Ok(insert_with_data(
+                        text,
+                        &head,
+                        "Values".to_owned(),
+                        token.range.end,
+                    ));
                 }
                 let Some(start) = after_format(text, token.range.end, complete) else {
                     return Err(SplitError::Incomplete);
@@ -248,7 +284,9 @@ fn target_position(text: &[u8], head: &[Token]) -> Option<usize> {
     for optional in ["INTO", "TABLE"] {
         let named = head.get(position).is_some_and(|t| t.is_word(text, optional));
         // A table may itself be called `table`: then nothing that continues a name follows.
-        let continues = head.get(position + 1).is_some_and(|t| matches!(t.kind, TokenKind::Word | TokenKind::QuotedName));
+        let continues = head
+            .get(position + 1)
+            .is_some_and(|t| matches!(t.kind, TokenKind::Word | TokenKind::QuotedName));
         if named && (optional == "INTO" || continues) {
             position += 1;
         }
@@ -269,15 +307,24 @@ pub fn table_name(text: &[u8], tokens: &[Token]) -> Option<TableName> {
     let is_name = |t: &&Token| matches!(t.kind, TokenKind::Word | TokenKind::QuotedName);
     let first = tokens.first().filter(is_name)?.name(text)?;
     if !tokens.get(1).is_some_and(|t| t.is_punctuation(b'.')) {
-        return Some(TableName { database: None, table: first });
+        return Some(TableName {
+            database: None,
+            table: first,
+        });
     }
     let second = tokens.get(2).filter(is_name)?.name(text)?;
-    Some(TableName { database: Some(first), table: second })
+    Some(TableName {
+        database: Some(first),
+        table: second,
+    })
 }
 
 /// First byte of data after a format's name: blanks, then at most one line end. None: more bytes are needed.
 fn after_format(text: &[u8], name_end: usize, complete: bool) -> Option<usize> {
-    let blanks = text[name_end..].iter().take_while(|&&b| b == b' ' || b == b'\t').count();
+    let blanks = text[name_end..]
+        .iter()
+        .take_while(|&&b| b == b' ' || b == b'\t')
+        .count();
     let at = name_end + blanks;
     match (text.get(at), text.get(at + 1)) {
         (Some(b'\n' | b';'), _) => Some(at + 1),
@@ -292,7 +339,10 @@ fn insert_with_data(text: &[u8], head: &[Token], format: String, data_start: usi
     let end = head.last().map_or(start, |t| t.range.end);
     Statement {
         kind: Kind::Insert,
-        insert: Some(Insert { target: target(text, head), source: InsertSource::Data { format } }),
+        insert: Some(Insert {
+            target: target(text, head),
+            source: InsertSource::Data { format },
+        }),
         sql: text[start..end].to_vec(),
         format: None,
         data_start: Some(data_start),
@@ -309,7 +359,12 @@ fn insert_without_format(
         return Err(SplitError::Incomplete);
     }
     refuse_local_files(text, head)?;
-    Ok(insert_with_data(text, head, "Values".to_owned(), data_start.unwrap_or(text.len())))
+    Ok(insert_with_data(
+        text,
+        head,
+        "Values".to_owned(),
+        data_start.unwrap_or(text.len()),
+    ))
 }
 
 #[cfg(test)]
@@ -323,7 +378,10 @@ mod tests {
     #[track_caller]
     fn query(text: &str, expected_sql: &str, expected_format: Option<&str>) {
         let statement = split(text.as_bytes(), true).unwrap();
-        assert_eq!((sql(&statement), statement.format.as_deref()), (expected_sql, expected_format));
+        assert_eq!(
+            (sql(&statement), statement.format.as_deref()),
+            (expected_sql, expected_format)
+        );
     }
 
     #[track_caller]
@@ -331,7 +389,12 @@ mod tests {
         let statement = split(text.as_bytes(), true).unwrap();
         let insert = statement.insert.clone().unwrap();
         assert_eq!(sql(&statement), expected_sql);
-        assert_eq!(insert.source, InsertSource::Data { format: expected_format.to_owned() });
+        assert_eq!(
+            insert.source,
+            InsertSource::Data {
+                format: expected_format.to_owned()
+            }
+        );
         assert_eq!(&text[statement.data_start.unwrap()..], expected_data);
     }
 
@@ -339,10 +402,18 @@ mod tests {
     fn trailing_format_is_taken_off() {
         query("SELECT 1 FORMAT JSON", "SELECT 1 ", Some("JSON"));
         query("SELECT 1 FORMAT JSON ;\n", "SELECT 1 ", Some("JSON"));
-        query("SELECT 1 FORMAT JSON SETTINGS max_threads = 1", "SELECT 1  SETTINGS max_threads = 1", Some("JSON"));
+        query(
+            "SELECT 1 FORMAT JSON SETTINGS max_threads = 1",
+            "SELECT 1  SETTINGS max_threads = 1",
+            Some("JSON"),
+        );
         query("SELECT 'FORMAT x'", "SELECT 'FORMAT x'", None);
         query("SELECT format FROM t", "SELECT format FROM t", None);
-        query("SELECT format('{}', x) FROM t", "SELECT format('{}', x) FROM t", None);
+        query(
+            "SELECT format('{}', x) FROM t",
+            "SELECT format('{}', x) FROM t",
+            None,
+        );
         query("SELECT (SELECT 1 FORMAT x)", "SELECT (SELECT 1 FORMAT x)", None);
         query("-- c\nSELECT 1 -- FORMAT JSON", "SELECT 1", None);
     }
@@ -356,36 +427,78 @@ mod tests {
 
     #[test]
     fn local_files_are_refused() {
-        assert_eq!(split(b"SELECT 1 INTO OUTFILE '/tmp/x'", true), Err(SplitError::LocalFile));
-        assert_eq!(split(b"INSERT INTO t FROM INFILE 'x' FORMAT CSV", true), Err(SplitError::LocalFile));
-        assert_eq!(split(b"INSERT INTO t FROM /* */ INFILE 'x'", true), Err(SplitError::LocalFile));
-        assert_eq!(split(b"INSERT INTO t SELECT 1 INTO OUTFILE 'x'", true), Err(SplitError::LocalFile));
+        assert_eq!(
+            split(b"SELECT 1 INTO OUTFILE '/tmp/x'", true),
+            Err(SplitError::LocalFile)
+        );
+        assert_eq!(
+            split(b"INSERT INTO t FROM INFILE 'x' FORMAT CSV", true),
+            Err(SplitError::LocalFile)
+        );
+        assert_eq!(
+            split(b"INSERT INTO t FROM /* */ INFILE 'x'", true),
+            Err(SplitError::LocalFile)
+        );
+        assert_eq!(
+            split(b"INSERT INTO t SELECT 1 INTO OUTFILE 'x'", true),
+            Err(SplitError::LocalFile)
+        );
     }
 
     #[test]
     fn data_begins_after_the_format_and_one_line_end() {
         insert("INSERT INTO t FORMAT CSV\n1,2\n", "INSERT INTO t", "CSV", "1,2\n");
         insert("INSERT INTO t FORMAT CSV\n\n1\n", "INSERT INTO t", "CSV", "\n1\n");
-        insert("INSERT INTO t FORMAT JSONEachRow {\"a\":1}", "INSERT INTO t", "JSONEachRow", "{\"a\":1}");
+        insert(
+            "INSERT INTO t FORMAT JSONEachRow {\"a\":1}",
+            "INSERT INTO t",
+            "JSONEachRow",
+            "{\"a\":1}",
+        );
         insert(
             "INSERT INTO `d`.`t`(`a`,`b`) SETTINGS x = 'FORMAT' FORMAT RowBinary",
             "INSERT INTO `d`.`t`(`a`,`b`) SETTINGS x = 'FORMAT'",
             "RowBinary",
             "",
         );
-        insert("INSERT INTO t VALUES (1), (2)", "INSERT INTO t", "Values", " (1), (2)");
-        insert("INSERT INTO t (a) FORMAT Values (1)", "INSERT INTO t (a)", "Values", " (1)");
-        insert("INSERT INTO format FORMAT CSV\n1", "INSERT INTO format", "CSV", "1");
+        insert(
+            "INSERT INTO t VALUES (1), (2)",
+            "INSERT INTO t",
+            "Values",
+            " (1), (2)",
+        );
+        insert(
+            "INSERT INTO t (a) FORMAT Values (1)",
+            "INSERT INTO t (a)",
+            "Values",
+            " (1)",
+        );
+        insert(
+            "INSERT INTO format FORMAT CSV\n1",
+            "INSERT INTO format",
+            "CSV",
+            "1",
+        );
         insert("INSERT INTO t", "INSERT INTO t", "Values", "");
     }
 
     #[test]
     fn insert_select_is_a_query() {
-        for text in ["INSERT INTO d.t SELECT 1", "INSERT INTO d.t (a) (SELECT 1)", "INSERT INTO d.t WITH 1 AS x SELECT x"] {
+        for text in [
+            "INSERT INTO d.t SELECT 1",
+            "INSERT INTO d.t (a) (SELECT 1)",
+            "INSERT INTO d.t WITH 1 AS x SELECT x",
+        ] {
             let statement = split(text.as_bytes(), true).unwrap();
             let insert = statement.insert.unwrap();
             assert_eq!(insert.source, InsertSource::Query, "{text}");
-            assert_eq!(insert.target, Some(TableName { database: Some("d".to_owned()), table: "t".to_owned() }));
+            assert_eq!(
+                insert.target,
+                Some(TableName {
+                    database: Some("d".to_owned()),
+                    table: "t".to_owned()
+                })
+            );
         }
     }
 
@@ -393,10 +506,16 @@ mod tests {
     fn target_is_read_through_quotes_and_keywords() {
         let target_of = |text: &str| split(text.as_bytes(), true).unwrap().insert.unwrap().target;
         let name = |database: Option<&str>, table: &str| {
-            Some(TableName { database: database.map(str::to_owned), table: table.to_owned() })
+            Some(TableName {
+                database: database.map(str::to_owned),
+                table: table.to_owned(),
+            })
         };
         assert_eq!(target_of("INSERT INTO TABLE d.t VALUES"), name(Some("d"), "t"));
-        assert_eq!(target_of("INSERT INTO \"a b\" . `c` VALUES"), name(Some("a b"), "c"));
+        assert_eq!(
+            target_of("INSERT INTO \"a b\" . `c` VALUES"),
+            name(Some("a b"), "c")
+        );
         assert_eq!(target_of("INSERT t VALUES"), name(None, "t"));
         assert_eq!(target_of("INSERT INTO FUNCTION file('x') VALUES"), None);
     }
@@ -409,7 +528,11 @@ mod tests {
             match split(&text[..cut], false) {
                 Err(SplitError::Incomplete) => {}
                 Ok(statement) => {
-                    assert_eq!((&statement.sql, statement.data_start), (&whole.sql, whole.data_start), "cut at {cut}");
+                    assert_eq!(
+                        (&statement.sql, statement.data_start),
+                        (&whole.sql, whole.data_start),
+                        "cut at {cut}"
+                    );
                 }
                 Err(error) => panic!("cut at {cut}: {error}"),
             }

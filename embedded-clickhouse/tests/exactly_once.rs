@@ -38,7 +38,11 @@ fn batch(number: u64, n_rows: u32) -> Vec<u8> {
         bytes.extend_from_slice(&(20_000 + u16::try_from(n % 2).unwrap()).to_le_bytes());
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&n.to_le_bytes());
-        bytes.extend_from_slice(&u16::try_from((u64::from(n) * 7 + number) % 50).unwrap().to_le_bytes());
+        bytes.extend_from_slice(
+            &u16::try_from((u64::from(n) * 7 + number) % 50)
+                .unwrap()
+                .to_le_bytes(),
+        );
         bytes.extend_from_slice(&(u64::from(n) ^ number).to_le_bytes());
     }
     bytes
@@ -61,7 +65,11 @@ fn insert(place: &Place, number: u64) -> Option<common::Answer> {
 fn check(store: &Store<'_>, n_batches: u64) {
     let expected: u64 = (0..n_batches).map(|number| u64::from(n_rows(number))).sum();
     let of = |sql: &str| store.sql(sql);
-    assert_eq!(of("SELECT count() FROM ja4_logs.source"), expected.to_string(), "rows of the source");
+    assert_eq!(
+        of("SELECT count() FROM ja4_logs.source"),
+        expected.to_string(),
+        "rows of the source"
+    );
     assert_eq!(
         of("SELECT uniqExact(batch, n), uniqExact(batch) FROM ja4_logs.source"),
         format!("{expected}\t{n_batches}"),
@@ -82,8 +90,12 @@ fn check(store: &Store<'_>, n_batches: u64) {
 fn shim(directory: &Path) -> Option<PathBuf> {
     let library = directory.join("rename_shim.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rename_shim.c");
-    let compiled =
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .status();
     if compiled.is_ok_and(|status| status.success()) {
         return Some(library);
     }
@@ -108,14 +120,22 @@ impl Random {
 fn killed_store_neither_loses_nor_doubles_an_acknowledged_batch() {
     let library = library_or_skip!();
     let directory = tempfile::tempdir().unwrap();
-    let Some(shim) = shim(directory.path()) else { return };
-    let wanted_kills: Option<u64> = std::env::var("JA4_SOAK_KILLS").ok().map(|n| n.parse().expect("JA4_SOAK_KILLS is a number"));
+    let Some(shim) = shim(directory.path()) else {
+        return;
+    };
+    let wanted_kills: Option<u64> = std::env::var("JA4_SOAK_KILLS")
+        .ok()
+        .map(|n| n.parse().expect("JA4_SOAK_KILLS is a number"));
     let mut place = Place::new(library);
     place.environment = vec![
         ("LD_PRELOAD".to_owned(), shim.display().to_string()),
         ("JA4_RENAME_DELAY_US".to_owned(), "5000".to_owned()),
     ];
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64
+        | 1;
     println!("seed {seed}");
     let mut random = Random(seed);
     let mut store = place.start();
@@ -141,9 +161,15 @@ fn killed_store_neither_loses_nor_doubles_an_acknowledged_batch() {
                 }
             });
         }
-        while wanted_kills.map_or(started.elapsed() < Duration::from_secs(25), |wanted| n_kills < wanted) {
+        while wanted_kills.map_or(started.elapsed() < Duration::from_secs(25), |wanted| {
+            n_kills < wanted
+        }) {
             // Now and then in the boot itself.
-            let pause = if random.below(8) == 0 { random.below(300) } else { 50 + random.below(400) };
+            let pause = if random.below(8) == 0 {
+                random.below(300)
+            } else {
+                50 + random.below(400)
+            };
             std::thread::sleep(Duration::from_millis(pause));
             store.child.kill().unwrap();
             store.child.wait().unwrap();
@@ -161,13 +187,23 @@ fn killed_store_neither_loses_nor_doubles_an_acknowledged_batch() {
     let n_batches = next.load(Ordering::SeqCst);
     assert_eq!(acknowledged, (0..n_batches).collect::<Vec<u64>>());
     let n_repaired = place.log().matches("repaired the deduplication logs").count();
-    println!("{n_kills} kills, {n_batches} batches, {n_resent:?} sent again, {n_repaired} boots repaired logs");
-    assert!(n_repaired > 0, "no kill hit the gap: the test does not test what it says");
+    println!(
+        "{n_kills} kills, {n_batches} batches, {n_resent:?} sent again, {n_repaired} boots repaired logs"
+    );
+    assert!(
+        n_repaired > 0,
+        "no kill hit the gap: the test does not test what it says"
+    );
     check(&store, n_batches);
     // The same again after an orderly restart and a merge of everything.
     assert!(store.stop().success());
     let store = place.start();
-    for table in ["ja4_logs.source", "ja4_processing.by_key", "ja4_processing.by_batch", "ja4_processing.total"] {
+    for table in [
+        "ja4_logs.source",
+        "ja4_processing.by_key",
+        "ja4_processing.by_batch",
+        "ja4_processing.total",
+    ] {
         store.sql(&format!("OPTIMIZE TABLE {table} FINAL"));
     }
     check(&store, n_batches);
@@ -177,7 +213,9 @@ fn killed_store_neither_loses_nor_doubles_an_acknowledged_batch() {
 fn error_in_a_commit_is_answered_then_ends_the_process_and_the_batch_sent_again_is_whole() {
     let library = library_or_skip!();
     let directory = tempfile::tempdir().unwrap();
-    let Some(shim) = shim(directory.path()) else { return };
+    let Some(shim) = shim(directory.path()) else {
+        return;
+    };
     let fail = directory.path().join("fail");
     let mut place = Place::new(library);
     place.environment = vec![
@@ -197,7 +235,10 @@ fn error_in_a_commit_is_answered_then_ends_the_process_and_the_batch_sent_again_
     // Sent again at once, to the process that has not ended yet: never acknowledged.
     fs::remove_file(&fail).unwrap();
     if let Some(answer) = insert(&place, 10) {
-        assert_ne!(answer.status, 200, "a batch was acknowledged between the error and the end of the process");
+        assert_ne!(
+            answer.status, 200,
+            "a batch was acknowledged between the error and the end of the process"
+        );
     }
     assert_eq!(store.wait_exit().code(), Some(75));
     assert!(place.log().contains("ending with code 75"), "{}", place.log());
@@ -229,11 +270,27 @@ fn bad_data_of_a_client_never_ends_the_process() {
     refused(&into("FORMAT+Native"), &[0xff; 4000]);
     refused(&into("FORMAT+NoSuchFormat"), b"x");
     assert_eq!(refused(&into("(nosuch)+FORMAT+TSV"), b"1\n"), 16);
-    assert_eq!(refused("query=INSERT+INTO+ja4_logs.nosuch+FORMAT+TSV", b"1\n"), 60);
-    assert_eq!(refused(&(into("FORMAT+RowBinary") + "&max_partitions_per_insert_block=1"), &batch(0, 10)), 252);
-    refused(&(into("FORMAT+RowBinary") + "&max_memory_usage=100000"), &batch(0, 3000));
+    assert_eq!(
+        refused("query=INSERT+INTO+ja4_logs.nosuch+FORMAT+TSV", b"1\n"),
+        60
+    );
+    assert_eq!(
+        refused(
+            &(into("FORMAT+RowBinary") + "&max_partitions_per_insert_block=1"),
+            &batch(0, 10)
+        ),
+        252
+    );
+    refused(
+        &(into("FORMAT+RowBinary") + "&max_memory_usage=100000"),
+        &batch(0, 3000),
+    );
     std::thread::sleep(Duration::from_millis(600));
-    assert!(store.child.try_wait().unwrap().is_none(), "the store ended:\n{}", place.log());
+    assert!(
+        store.child.try_wait().unwrap().is_none(),
+        "the store ended:\n{}",
+        place.log()
+    );
     assert_eq!(store.sql("SELECT count() FROM ja4_logs.source"), "0");
 }
 
@@ -270,7 +327,10 @@ impl SmallDisk {
     fn mount(path: &Path, mebibytes: u32) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let size = format!("size={mebibytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "ja4-test"]).arg(path).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "ja4-test"])
+            .arg(path)
+            .output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(path.to_owned()));
         }
@@ -280,7 +340,14 @@ impl SmallDisk {
 
     fn resize(&self, mebibytes: u32) {
         let options = format!("remount,size={mebibytes}m");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+        assert!(
+            Command::new("mount")
+                .args(["-o", &options])
+                .arg(&self.0)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
@@ -294,7 +361,9 @@ impl Drop for SmallDisk {
 fn full_disk_is_said_and_survived_without_losing_what_was_acknowledged() {
     let library = library_or_skip!();
     let directory = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(&directory.path().join("disk"), 48) else { return };
+    let Some(disk) = SmallDisk::mount(&directory.path().join("disk"), 48) else {
+        return;
+    };
     // Lower than the file system can get: the engine itself runs into the wall.
     let place = Place::at(library, directory.path().join("disk/store")).with("disk_free_min: 0\n");
     let mut store = place.start();
@@ -312,7 +381,10 @@ fn full_disk_is_said_and_survived_without_losing_what_was_acknowledged() {
             fs::write(directory.path().join("disk/ballast"), vec![1; 30 << 20]).ok();
         }
     };
-    println!("full after {number} batches: {:?}", failed.as_ref().map(|a| (a.status, a.text())));
+    println!(
+        "full after {number} batches: {:?}",
+        failed.as_ref().map(|a| (a.status, a.text()))
+    );
     std::thread::sleep(Duration::from_millis(600));
     let ended = store.child.try_wait().unwrap();
     if let Some(status) = ended {
@@ -332,7 +404,9 @@ fn full_disk_is_said_and_survived_without_losing_what_was_acknowledged() {
 fn nearly_full_disk_refuses_inserts_with_the_remedy() {
     let library = library_or_skip!();
     let directory = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(&directory.path().join("disk"), 64) else { return };
+    let Some(disk) = SmallDisk::mount(&directory.path().join("disk"), 64) else {
+        return;
+    };
     let place = Place::at(library, directory.path().join("disk/store")).with("disk_free_min: 32MiB\n");
     let store = place.start();
     for table in TABLES {

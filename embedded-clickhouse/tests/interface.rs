@@ -16,15 +16,29 @@ fn statements_parameters_formats_and_errors_are_a_servers() {
     assert_eq!(store.sql("SELECT timezone()"), "UTC");
     let get = |query: &str| store.post("migrator", query, b"").text();
     assert_eq!(get("query=SELECT+%7Bx:UInt8%7D+%2B+1&param_x=4"), "5\n");
-    assert_eq!(get("query=SELECT+number&max_block_size=1").trim(), get("query=SELECT+number").trim());
+    assert_eq!(
+        get("query=SELECT+number&max_block_size=1").trim(),
+        get("query=SELECT+number").trim()
+    );
     assert_eq!(store.post("migrator", "query=SELECT", b" 1").text(), "1\n");
-    assert_eq!(store.post("migrator", "default_format=CSV", b"SELECT 'a'").text(), "\"a\"\n");
+    assert_eq!(
+        store.post("migrator", "default_format=CSV", b"SELECT 'a'").text(),
+        "\"a\"\n"
+    );
     store.sql("CREATE DATABASE d");
-    assert_eq!(store.post("migrator", "database=d", b"SELECT currentDatabase()").text(), "d\n");
+    assert_eq!(
+        store
+            .post("migrator", "database=d", b"SELECT currentDatabase()")
+            .text(),
+        "d\n"
+    );
 
     let refused = |query: &str, sql: &str| {
         let (status, code, text) = store.refused("migrator", query, sql);
-        assert!(text.starts_with(&format!("Code: {code}. DB::Exception: ")), "{text}");
+        assert!(
+            text.starts_with(&format!("Code: {code}. DB::Exception: ")),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 1, "{text}");
         (status, code)
     };
@@ -35,18 +49,44 @@ fn statements_parameters_formats_and_errors_are_a_servers() {
     assert_eq!(refused("", "SELECT 1; SELECT 2"), (400, 62));
     assert_eq!(refused("", ""), (400, 62));
     assert_eq!(refused("database=nosuch", "SELECT 1"), (404, 81));
-    assert_eq!(refused("readonly=1", "CREATE TABLE d.x (a Int8) ENGINE = Null"), (500, 164));
-    assert_eq!(refused("max_execution_time=0.3", "SELECT sum(sipHash64(number)) FROM numbers(100000000000)"), (408, 159));
-    assert_eq!(refused("max_memory_usage=1000000", "SELECT groupArray(number) FROM numbers(10000000)").1, 241);
+    assert_eq!(
+        refused("readonly=1", "CREATE TABLE d.x (a Int8) ENGINE = Null"),
+        (500, 164)
+    );
+    assert_eq!(
+        refused(
+            "max_execution_time=0.3",
+            "SELECT sum(sipHash64(number)) FROM numbers(100000000000)"
+        ),
+        (408, 159)
+    );
+    assert_eq!(
+        refused(
+            "max_memory_usage=1000000",
+            "SELECT groupArray(number) FROM numbers(10000000)"
+        )
+        .1,
+        241
+    );
     assert_eq!(refused("max_memory_usage=0", "SELECT 1").1, 452);
     assert_eq!(refused("session_id=x", "SELECT 1"), (501, 344));
     // A statement after an error, on the same socket and on a new one: nothing of the failed one is left.
     for format in ["RowBinaryWithNamesAndTypes", "JSON", "TSV"] {
         let query = format!("default_format={format}");
         let good = store.post("migrator", &query, b"SELECT 7 AS seven").body;
-        store.refused("migrator", &query, "SELECT throwIf(number = 3, 'boom') FROM numbers(10)");
+        store.refused(
+            "migrator",
+            &query,
+            "SELECT throwIf(number = 3, 'boom') FROM numbers(10)",
+        );
         let again = store.post("migrator", &query, b"SELECT 7 AS seven").body;
-        let strip = |bytes: &[u8]| String::from_utf8_lossy(bytes).split("elapsed").next().unwrap().to_owned();
+        let strip = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes)
+                .split("elapsed")
+                .next()
+                .unwrap()
+                .to_owned()
+        };
         assert_eq!(strip(&again), strip(&good), "{format}");
     }
     assert!(store.stop().success());
@@ -59,18 +99,30 @@ fn bytes_that_look_like_line_ends_come_back_as_they_went() {
     store.sql("CREATE DATABASE d");
     store.sql("CREATE TABLE d.t (a UInt32, s String) ENGINE = MergeTree ORDER BY a");
     let mut rows = Vec::new();
-    for (a, s) in [(0x0a0a_u32, "x\n\ny"), (0x0a0a_0a0a, "\n\n;"), (1, "  lead\0\n\n"), (2, "INSERT\n\nFORMAT")] {
+    for (a, s) in [
+        (0x0a0a_u32, "x\n\ny"),
+        (0x0a0a_0a0a, "\n\n;"),
+        (1, "  lead\0\n\n"),
+        (2, "INSERT\n\nFORMAT"),
+    ] {
         rows.extend_from_slice(&a.to_le_bytes());
         rows.push(u8::try_from(s.len()).unwrap());
         rows.extend_from_slice(s.as_bytes());
     }
     // In the URL, in the body, and in the body cut into chunks.
-    for (query, prefix) in [("query=INSERT+INTO+d.t+FORMAT+RowBinary", ""), ("", "INSERT INTO d.t FORMAT RowBinary\n")] {
+    for (query, prefix) in [
+        ("query=INSERT+INTO+d.t+FORMAT+RowBinary", ""),
+        ("", "INSERT INTO d.t FORMAT RowBinary\n"),
+    ] {
         store.sql("TRUNCATE TABLE d.t");
         let body = [prefix.as_bytes(), &rows].concat();
         let answer = store.post("migrator", query, &body);
         assert_eq!(answer.status, 200, "{}", answer.text());
-        let back = store.post("migrator", "", b"SELECT a, s FROM d.t ORDER BY a = 2, a = 1, a > 65536 FORMAT RowBinary");
+        let back = store.post(
+            "migrator",
+            "",
+            b"SELECT a, s FROM d.t ORDER BY a = 2, a = 1, a > 65536 FORMAT RowBinary",
+        );
         assert_eq!(back.body, rows);
     }
     let text = store.ok("migrator", "INSERT INTO d.t VALUES (3, 'a;\n\nb'), (4, '''')");
@@ -88,12 +140,25 @@ fn long_answer_has_one_header_and_every_row() {
     assert_eq!(&answer.body[..header.len()], header);
     let rows = &answer.body[header.len()..];
     assert_eq!(rows.len(), 8_000_000);
-    let sum: u64 = rows.chunks(8).map(|n| u64::from_le_bytes(n.try_into().unwrap())).sum();
+    let sum: u64 = rows
+        .chunks(8)
+        .map(|n| u64::from_le_bytes(n.try_into().unwrap()))
+        .sum();
     assert_eq!(sum, 999_999 * 1_000_000 / 2);
     // A format that must be whole, beyond its limit and within.
-    let json = store.post("migrator", "default_format=JSONCompact", b"SELECT number FROM numbers(100000)").text();
+    let json = store
+        .post(
+            "migrator",
+            "default_format=JSONCompact",
+            b"SELECT number FROM numbers(100000)",
+        )
+        .text();
     assert!(json.contains("\"rows\": 100000"));
-    let (status, code, _) = store.refused("migrator", "default_format=JSON", "SELECT number, repeat('x', 100) FROM numbers(10000000)");
+    let (status, code, _) = store.refused(
+        "migrator",
+        "default_format=JSON",
+        "SELECT number, repeat('x', 100) FROM numbers(10000000)",
+    );
     assert_eq!((status, code), (500, 396));
 }
 
@@ -106,7 +171,12 @@ fn exception_in_the_middle_of_an_answer_is_marked_with_its_tag() {
     assert_eq!(answer.status, 200);
     let tag = answer.header("x-clickhouse-exception-tag").unwrap().to_owned();
     let tail = String::from_utf8_lossy(&answer.body[answer.body.len() - 600..]).into_owned();
-    assert!(tail.contains(&format!("\r\n__exception__\r\n{tag}\r\nCode: 395. DB::Exception: ")), "{tail}");
+    assert!(
+        tail.contains(&format!(
+            "\r\n__exception__\r\n{tag}\r\nCode: 395. DB::Exception: "
+        )),
+        "{tail}"
+    );
     assert!(tail.ends_with(&format!(" {tag}\r\n__exception__\r\n")), "{tail}");
 }
 
@@ -156,7 +226,12 @@ fn tokens_open_what_their_class_may_and_nothing_else() {
         store.sql(sql);
     }
     let allowed = |class: &str, sql: &str| store.post(class, "", sql.as_bytes()).status == 200;
-    let tables = ["ja4_logs.http_logs", "ja4_processing.soc_labels", "ja4_processing.ml_all_scores", "ja4_processing.schema_steps"];
+    let tables = [
+        "ja4_logs.http_logs",
+        "ja4_processing.soc_labels",
+        "ja4_processing.ml_all_scores",
+        "ja4_processing.schema_steps",
+    ];
     let rights = |class: &str| {
         tables.map(|table| {
             let read = allowed(class, &format!("SELECT count() FROM {table}"));
@@ -166,14 +241,22 @@ fn tokens_open_what_their_class_may_and_nothing_else() {
     };
     let (yes, no) = (true, false);
     assert_eq!(rights("writer"), [(yes, yes), (no, no), (no, no), (yes, no)]);
-    assert_eq!(rights("detector"), [(yes, no), (yes, yes), (yes, yes), (yes, yes)]);
+    assert_eq!(
+        rights("detector"),
+        [(yes, no), (yes, yes), (yes, yes), (yes, yes)]
+    );
     assert_eq!(rights("dashboard"), [(yes, no), (yes, yes), (yes, no), (yes, no)]);
     assert_eq!(rights("migrator"), [(yes, yes); 4]);
     for class in ["writer", "detector", "dashboard"] {
-        for sql in ["DROP TABLE ja4_logs.http_logs", "SYSTEM RELOAD DICTIONARIES", "SET max_threads = 1", "KILL QUERY WHERE 1",
-            "ALTER TABLE ja4_logs.http_logs DELETE WHERE 1", "SELECT * FROM merge('ja4_processing', '.*')",
-            "SELECT query FROM system.processes"]
-        {
+        for sql in [
+            "DROP TABLE ja4_logs.http_logs",
+            "SYSTEM RELOAD DICTIONARIES",
+            "SET max_threads = 1",
+            "KILL QUERY WHERE 1",
+            "ALTER TABLE ja4_logs.http_logs DELETE WHERE 1",
+            "SELECT * FROM merge('ja4_processing', '.*')",
+            "SELECT query FROM system.processes",
+        ] {
             assert_eq!(store.refused(class, "", sql).1, 497, "{class}: {sql}");
         }
     }
@@ -181,7 +264,9 @@ fn tokens_open_what_their_class_may_and_nothing_else() {
     let writer = place.token("writer");
     let ask = |headers: &str| {
         let mut stream = store.connect();
-        let request = format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 8\r\nConnection: close\r\n\r\nSELECT 1");
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 8\r\nConnection: close\r\n\r\nSELECT 1"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         common::read_answer(&mut stream).unwrap()
     };
@@ -223,7 +308,10 @@ fn statement_whose_client_goes_away_is_cancelled() {
     ] {
         let mut stream = store.connect();
         let token = place.token("migrator");
-        let request = format!("POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}", sql.len());
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
+            sql.len()
+        );
         stream.write_all(request.as_bytes()).unwrap();
         store.until("a running statement", |store| store.running() == 1);
         drop(stream);
@@ -242,8 +330,10 @@ fn client_that_does_not_read_is_cut_off_and_costs_no_memory() {
     let streams: Vec<_> = (0..4)
         .map(|_| {
             let mut stream = store.connect();
-            let request =
-                format!("POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}", sql.len());
+            let request = format!(
+                "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
+                sql.len()
+            );
             stream.write_all(request.as_bytes()).unwrap();
             stream
         })
@@ -263,7 +353,8 @@ fn client_that_does_not_read_is_cut_off_and_costs_no_memory() {
 
 #[test]
 fn garbage_and_oversized_requests_are_refused_and_the_store_lives() {
-    let place = Place::new(library_or_skip!()).with("http:\n  query_max: 64KiB\n  insert_max: 1MiB\n  read_timeout: 1s\n");
+    let place = Place::new(library_or_skip!())
+        .with("http:\n  query_max: 64KiB\n  insert_max: 1MiB\n  read_timeout: 1s\n");
     let store = place.start();
     store.sql("CREATE DATABASE d");
     store.sql("CREATE TABLE d.t (x String) ENGINE = MergeTree ORDER BY x");
@@ -277,20 +368,40 @@ fn garbage_and_oversized_requests_are_refused_and_the_store_lives() {
     };
     assert_eq!(raw(b"\x16\x03\x01\x02\x00garbage\r\n\r\n"), Some(400));
     assert_eq!(raw(b"GET / HTTP/9.9\r\n\r\n"), Some(400));
-    assert_eq!(raw(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: nine\r\n\r\n"), Some(400));
+    assert_eq!(
+        raw(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: nine\r\n\r\n"),
+        Some(400)
+    );
     assert_eq!(raw(b"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n"), Some(405));
     assert_eq!(raw(b"GET /nosuch HTTP/1.1\r\nHost: x\r\n\r\n"), Some(404));
-    assert_eq!(raw(&[b"GET /?query=".to_vec(), vec![b'x'; 1 << 20], b" HTTP/1.1\r\n\r\n".to_vec()].concat()), Some(414));
+    assert_eq!(
+        raw(&[
+            b"GET /?query=".to_vec(),
+            vec![b'x'; 1 << 20],
+            b" HTTP/1.1\r\n\r\n".to_vec()
+        ]
+        .concat()),
+        Some(414)
+    );
     let post = |query: &str, body: &[u8]| store.post("migrator", query, body);
     let long = format!("SELECT '{}'", "x".repeat(100_000));
     assert_eq!(post("", long.as_bytes()).code(), Some(223));
     assert_eq!(post("", &vec![b' '; 200_000]).code(), Some(223));
-    assert_eq!(post("query=INSERT+INTO+d.t+FORMAT+LineAsString", &vec![b'x'; 2 << 20]).code(), Some(128));
+    assert_eq!(
+        post("query=INSERT+INTO+d.t+FORMAT+LineAsString", &vec![b'x'; 2 << 20]).code(),
+        Some(128)
+    );
     assert_eq!(post("query=%zz", b"").code(), Some(36));
-    assert_eq!(post("decompress=1&query=INSERT+INTO+d.t+FORMAT+TSV", &[7; 1000]).code(), Some(271));
+    assert_eq!(
+        post("decompress=1&query=INSERT+INTO+d.t+FORMAT+TSV", &[7; 1000]).code(),
+        Some(271)
+    );
     // A body that never comes.
     let mut stream = store.connect();
-    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {}\r\nContent-Length: 100\r\nConnection: close\r\n\r\nSELECT", place.token("migrator"));
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {}\r\nContent-Length: 100\r\nConnection: close\r\n\r\nSELECT",
+        place.token("migrator")
+    );
     stream.write_all(head.as_bytes()).unwrap();
     assert_eq!(common::read_answer(&mut stream).unwrap().code(), Some(209));
     assert_eq!(store.sql("SELECT count() FROM d.t"), "0");
@@ -303,7 +414,16 @@ fn ten_thousand_idle_connections_leave_room_for_work() {
     let library = library_or_skip!();
     let limit = getrlimit(Resource::Nofile);
     let current = Some(limit.maximum.unwrap_or(20_000).min(20_000));
-    if setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).is_err() || current < Some(12_000) {
+    if setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current,
+            maximum: limit.maximum,
+        },
+    )
+    .is_err()
+        || current < Some(12_000)
+    {
         eprintln!("skipped: this machine allows too few open files (ulimit -Hn)");
         return;
     }
@@ -315,7 +435,9 @@ fn ten_thousand_idle_connections_leave_room_for_work() {
         .map(|n| {
             let mut stream = store.connect();
             if n % 2 == 0 {
-                stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nX-Half: ").unwrap();
+                stream
+                    .write_all(b"POST / HTTP/1.1\r\nHost: x\r\nX-Half: ")
+                    .unwrap();
             }
             stream
         })
@@ -323,7 +445,11 @@ fn ten_thousand_idle_connections_leave_room_for_work() {
     let started = std::time::Instant::now();
     assert_eq!(store.sql("SELECT 1"), "1");
     let grown = store.memory_kb("VmRSS") - before;
-    println!("{} idle connections: {grown} kB, SELECT 1 in {:?}", idle.len(), started.elapsed());
+    println!(
+        "{} idle connections: {grown} kB, SELECT 1 in {:?}",
+        idle.len(),
+        started.elapsed()
+    );
     assert!(started.elapsed() < Duration::from_secs(2));
     assert!(grown < 250_000, "{grown} kB");
 }
@@ -345,7 +471,10 @@ fn acknowledged_batches_survive_kill_9() {
         store.kill_9();
     }
     let store = place.start();
-    assert_eq!(store.sql("SELECT count(), uniqExact(x) FROM d.t"), format!("{n}\t{n}"));
+    assert_eq!(
+        store.sql("SELECT count(), uniqExact(x) FROM d.t"),
+        format!("{n}\t{n}")
+    );
 }
 
 #[test]
@@ -354,21 +483,57 @@ fn second_store_in_a_directory_or_on_a_port_is_one_clear_line() {
     let place = Place::new(library.clone());
     let store = place.start();
     let run = |arguments: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ja4-clickhouse")).args(arguments).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ja4-clickhouse"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let library = library.display().to_string();
     let other = tempfile::tempdir().unwrap();
-    let (code, text) = run(&["run", "--data", other.path().to_str().unwrap(), "--listen", &place.address().unwrap(), "--lib", &library]);
+    let (code, text) = run(&[
+        "run",
+        "--data",
+        other.path().to_str().unwrap(),
+        "--listen",
+        &place.address().unwrap(),
+        "--lib",
+        &library,
+    ]);
     assert_eq!((code, text.lines().count()), (Some(1), 1), "{text}");
-    assert!(text.contains("cannot listen on 127.0.0.1:") && text.contains("set listen"), "{text}");
+    assert!(
+        text.contains("cannot listen on 127.0.0.1:") && text.contains("set listen"),
+        "{text}"
+    );
     let data = place.data.display().to_string();
-    let (code, text) = run(&["run", "--data", &data, "--listen", "127.0.0.1:0", "--lib", &library]);
+    let (code, text) = run(&[
+        "run",
+        "--data",
+        &data,
+        "--listen",
+        "127.0.0.1:0",
+        "--lib",
+        &library,
+    ]);
     assert_eq!((code, text.lines().count()), (Some(1), 1), "{text}");
     assert!(text.contains("another ja4-clickhouse runs on"), "{text}");
-    let (code, text) = run(&["run", "--data", other.path().to_str().unwrap(), "--listen", "127.0.0.1:0", "--lib", "/nosuch.so"]);
+    let (code, text) = run(&[
+        "run",
+        "--data",
+        other.path().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--lib",
+        "/nosuch.so",
+    ]);
     assert_eq!((code, text.lines().count()), (Some(1), 1), "{text}");
-    assert!(text.contains("/nosuch.so") && text.contains("fetch-libchdb"), "{text}");
+    assert!(
+        text.contains("/nosuch.so") && text.contains("fetch-libchdb"),
+        "{text}"
+    );
     let config = other.path().join("c.yaml");
     std::fs::write(&config, "lisen: 127.0.0.1:1\n").unwrap();
     let (code, text) = run(&["run", "--config", config.to_str().unwrap()]);
@@ -386,7 +551,10 @@ fn stop_lets_running_statements_end() {
     let token = place.token("migrator");
     let mut stream = store.connect();
     let sql = "SELECT sleep(2)";
-    let request = format!("POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}", sql.len());
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
+        sql.len()
+    );
     stream.write_all(request.as_bytes()).unwrap();
     store.until("a running statement", |store| store.running() == 1);
     assert!(store.stop().success(), "{}", place.log());
@@ -397,7 +565,10 @@ fn stop_lets_running_statements_end() {
     let mut stream = store.connect();
     let sql = "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)";
     let token = place.token("migrator");
-    let request = format!("POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}", sql.len());
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
+        sql.len()
+    );
     stream.write_all(request.as_bytes()).unwrap();
     store.until("a running statement", |store| store.running() == 1);
     assert!(store.stop().success(), "{}", place.log());

@@ -92,7 +92,9 @@ impl RecordedMigration {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A migration was changed after it was applied.
-    #[error("migration {label} was applied with checksum {recorded:.12} and is {ours:.12} in this build: an applied migration must not be edited; add a new one")]
+    #[error(
+        "migration {label} was applied with checksum {recorded:.12} and is {ours:.12} in this build: an applied migration must not be edited; add a new one"
+    )]
     ChecksumChanged {
         /// The migration.
         label: String,
@@ -102,7 +104,9 @@ pub enum PlanError {
         ours: String,
     },
     /// The store was migrated by a newer build, which this one may not write to.
-    #[error("the store has migration {label}, which needs writer {min_writer} or later, and this is {ours}: update this program")]
+    #[error(
+        "the store has migration {label}, which needs writer {min_writer} or later, and this is {ours}: update this program"
+    )]
     WriterTooOld {
         /// The migration.
         label: String,
@@ -129,7 +133,9 @@ pub enum ApplyError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// A step failed.
-    #[error("step {step} of migration {migration} failed; mend the cause and apply again: it goes on from there")]
+    #[error(
+        "step {step} of migration {migration} failed; mend the cause and apply again: it goes on from there"
+    )]
     Step {
         /// The migration.
         migration: String,
@@ -184,19 +190,37 @@ pub async fn status(store: &Store) -> Result<Status, StatementError> {
             &[],
         )
         .await?;
-    Ok(Status { migrations: rows.iter().filter_map(|row| recorded(row)).collect() })
+    Ok(Status {
+        migrations: rows.iter().filter_map(|row| recorded(row)).collect(),
+    })
 }
 
 fn recorded(row: &[String]) -> Option<RecordedMigration> {
-    let [version, name, checksum, min_writer, n_steps, last_at, done, started] = row else { return None };
-    let numbers = |list: &str| -> Vec<u32> { list.split(',').filter_map(|number| number.parse().ok()).collect() };
+    let [
+        version,
+        name,
+        checksum,
+        min_writer,
+        n_steps,
+        last_at,
+        done,
+        started,
+    ] = row
+    else {
+        return None;
+    };
+    let numbers =
+        |list: &str| -> Vec<u32> { list.split(',').filter_map(|number| number.parse().ok()).collect() };
     let steps_done = numbers(done);
     Some(RecordedMigration {
         version: version.parse().ok()?,
         name: name.clone(),
         checksum: checksum.clone(),
         min_writer: min_writer.clone(),
-        steps_open: numbers(started).into_iter().filter(|idx| !steps_done.contains(idx)).collect(),
+        steps_open: numbers(started)
+            .into_iter()
+            .filter(|idx| !steps_done.contains(idx))
+            .collect(),
         steps_done,
         n_steps: n_steps.parse().ok()?,
         last_at: last_at.clone(),
@@ -245,12 +269,19 @@ fn version_key(version: &str) -> [u64; 3] {
 ///
 /// # Errors
 /// If an applied migration was changed, the store is newer than this build allows, or a query fails.
-pub async fn plan(store: &Store, migrations: &[Migration], retention: &RetentionDays) -> Result<Plan, PlanError> {
+pub async fn plan(
+    store: &Store,
+    migrations: &[Migration],
+    retention: &RetentionDays,
+) -> Result<Plan, PlanError> {
     let status = status(store).await?;
     check_status(&status)?;
     let mut steps = Vec::new();
     for migration in migrations {
-        let recorded = status.migrations.iter().find(|recorded| recorded.version == migration.version);
+        let recorded = status
+            .migrations
+            .iter()
+            .find(|recorded| recorded.version == migration.version);
         check_checksum(migration, recorded)?;
         for (step_idx, step) in migration.steps.iter().enumerate() {
             let is = |list: &[u32]| list.iter().any(|idx| *idx as usize == step_idx);
@@ -284,7 +315,11 @@ fn check_checksum(migration: &Migration, recorded: Option<&RecordedMigration>) -
 ///
 /// # Errors
 /// If the plan cannot be made, the lock is held elsewhere or a statement fails; applying again goes on from there.
-pub async fn apply(store: &Store, migrations: &[Migration], retention: &RetentionDays) -> Result<Applied, ApplyError> {
+pub async fn apply(
+    store: &Store,
+    migrations: &[Migration],
+    retention: &RetentionDays,
+) -> Result<Applied, ApplyError> {
     apply_timed(store, migrations, retention, Timing::default()).await
 }
 
@@ -302,7 +337,9 @@ pub async fn apply_timed(
     if before.steps.is_empty() && before.retention.is_empty() {
         return Ok(Applied::default());
     }
-    store.execute("CREATE DATABASE IF NOT EXISTS {processing}{on_cluster}").await?;
+    store
+        .execute("CREATE DATABASE IF NOT EXISTS {processing}{on_cluster}")
+        .await?;
     store.execute(CREATE_STEPS).await?;
     store.execute(CREATE_LOCK).await?;
     let owner = owner();
@@ -317,8 +354,15 @@ pub async fn apply_timed(
 /// Process and moment: a process that comes back after a crash is another owner.
 fn owner() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("{}/{}/{}", host.trim(), std::process::id(), since_epoch.as_nanos())
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    format!(
+        "{}/{}/{}",
+        host.trim(),
+        std::process::id(),
+        since_epoch.as_nanos()
+    )
 }
 
 async fn apply_locked(
@@ -332,19 +376,29 @@ async fn apply_locked(
     check_status(&status)?;
     let mut applied = Applied::default();
     for migration in migrations {
-        let recorded = status.migrations.iter().find(|recorded| recorded.version == migration.version);
+        let recorded = status
+            .migrations
+            .iter()
+            .find(|recorded| recorded.version == migration.version);
         check_checksum(migration, recorded)?;
         if recorded.is_some_and(RecordedMigration::is_complete) {
             continue;
         }
-        let done = |idx: usize| recorded.is_some_and(|recorded| recorded.steps_done.iter().any(|known| *known as usize == idx));
+        let done = |idx: usize| {
+            recorded.is_some_and(|recorded| recorded.steps_done.iter().any(|known| *known as usize == idx))
+        };
         for (step_idx, step) in migration.steps.iter().enumerate().filter(|(idx, _)| !done(*idx)) {
             record(store, migration, step_idx, "started", owner).await?;
             match migration.kind {
                 MigrationKind::Forward => run_step(store, migration, step).await?,
-                MigrationKind::Rebuild => rebuild::run(store, migration.version, step)
-                    .await
-                    .map_err(|source| ApplyError::Rebuild { migration: migration.label(), source })?,
+                MigrationKind::Rebuild => {
+                    rebuild::run(store, migration.version, step)
+                        .await
+                        .map_err(|source| ApplyError::Rebuild {
+                            migration: migration.label(),
+                            source,
+                        })?
+                }
             }
             record(store, migration, step_idx, "done", owner).await?;
             applied.steps.push(format!("{}/{}", migration.label(), step.name));
@@ -356,16 +410,25 @@ async fn apply_locked(
 
 async fn run_step(store: &Store, migration: &Migration, step: &Step) -> Result<(), ApplyError> {
     for statement in step.statements(store.names()) {
-        store.execute(&statement).await.map_err(|source| ApplyError::Step {
-            migration: migration.label(),
-            step: step.name.clone(),
-            source,
-        })?;
+        store
+            .execute(&statement)
+            .await
+            .map_err(|source| ApplyError::Step {
+                migration: migration.label(),
+                step: step.name.clone(),
+                source,
+            })?;
     }
     Ok(())
 }
 
-async fn record(store: &Store, migration: &Migration, step_idx: usize, state: &str, owner: &str) -> Result<(), StatementError> {
+async fn record(
+    store: &Store,
+    migration: &Migration,
+    step_idx: usize,
+    state: &str,
+    owner: &str,
+) -> Result<(), StatementError> {
     let step = &migration.steps[step_idx];
     store
         .execute(&format!(
@@ -405,7 +468,10 @@ mod tests {
             n_steps: 1,
             last_at: String::new(),
         };
-        let error = check_status(&Status { migrations: vec![recorded] }).unwrap_err();
+        let error = check_status(&Status {
+            migrations: vec![recorded],
+        })
+        .unwrap_err();
         assert!(error.to_string().contains("update this program"), "{error}");
     }
 }

@@ -17,13 +17,19 @@ use crate::store::{StatementError, Store};
 pub async fn database_schema(store: &Store, migrations: &[Migration]) -> Result<String, StatementError> {
     let steps: Vec<&Step> = migrations.iter().flat_map(|migration| &migration.steps).collect();
     let mut out = String::from(HEADER);
-    for (placeholder, title) in [("{logs}", "ja4_logs: what happened"), ("{processing}", "ja4_processing: what was made of it")] {
+    for (placeholder, title) in [
+        ("{logs}", "ja4_logs: what happened"),
+        ("{processing}", "ja4_processing: what was made of it"),
+    ] {
         writeln!(out, "\n## {title}").expect("writing to a String does not fail");
         let database = store.names().expand(placeholder);
         let mut objects = objects(store, &database).await?;
         let columns = columns(store, &database).await?;
         for step in &steps {
-            let Some(object) = objects.remove(&step.name).filter(|_| step.sql.contains(&format!("{placeholder}.{}", step.name))) else {
+            let Some(object) = objects
+                .remove(&step.name)
+                .filter(|_| step.sql.contains(&format!("{placeholder}.{}", step.name)))
+            else {
                 continue;
             };
             let of_object = columns.get(&step.name).map_or(&[][..], Vec::as_slice);
@@ -61,7 +67,16 @@ async fn objects(store: &Store, database: &str) -> Result<BTreeMap<String, Objec
         .into_iter()
         .filter_map(|row| <[String; 6]>::try_from(row).ok())
         .map(|[name, engine, comment, partition_key, sorting_key, ttl]| {
-            (name, Object { engine, comment, partition_key, sorting_key, ttl })
+            (
+                name,
+                Object {
+                    engine,
+                    comment,
+                    partition_key,
+                    sorting_key,
+                    ttl,
+                },
+            )
         })
         .collect())
 }
@@ -80,13 +95,23 @@ async fn columns(store: &Store, database: &str) -> Result<BTreeMap<String, Vec<C
     let mut columns: BTreeMap<String, Vec<Column>> = BTreeMap::new();
     for row in rows {
         if let Ok([table, name, type_name, default, comment]) = <[String; 5]>::try_from(row) {
-            columns.entry(table).or_default().push([name, type_name, default, comment]);
+            columns
+                .entry(table)
+                .or_default()
+                .push([name, type_name, default, comment]);
         }
     }
     Ok(columns)
 }
 
-fn write_object(out: &mut String, store: &Store, step: &Step, object: &Object, columns: &[Column], steps: &[&Step]) {
+fn write_object(
+    out: &mut String,
+    store: &Store,
+    step: &Step,
+    object: &Object,
+    columns: &[Column],
+    steps: &[&Step],
+) {
     let mut line = |text: String| {
         out.push_str(&text);
         out.push('\n');
@@ -95,11 +120,18 @@ fn write_object(out: &mut String, store: &Store, step: &Step, object: &Object, c
     match object.engine.as_str() {
         "MaterializedView" => {
             let target = step.name.trim_start_matches("mv_");
-            line(format!("Materialized view: fills `{target}` from every insert into `{}`.", source_of(step)));
+            line(format!(
+                "Materialized view: fills `{target}` from every insert into `{}`.",
+                source_of(step)
+            ));
             return;
         }
         "View" => line(format!("View: {}.", object.comment)),
-        "Dictionary" => line(format!("Dictionary: {}. Key: `{}`.", object.comment, key_of(step))),
+        "Dictionary" => line(format!(
+            "Dictionary: {}. Key: `{}`.",
+            object.comment,
+            key_of(step)
+        )),
         engine => line(format!("Table ({engine}): {}.", object.comment)),
     }
     let facts = [
@@ -111,7 +143,10 @@ fn write_object(out: &mut String, store: &Store, step: &Step, object: &Object, c
         line(format!("- {what}: `{value}`"));
     }
     if let Some(rule) = &step.retention {
-        line(format!("- Setting: `{}`, {} days by default", rule.setting, rule.default_days));
+        line(format!(
+            "- Setting: `{}`, {} days by default",
+            rule.setting, rule.default_days
+        ));
     }
     if let Some(key) = &step.key {
         line(format!("- Key serves: {}", key.trim_end_matches('.')));
@@ -122,9 +157,20 @@ fn write_object(out: &mut String, store: &Store, step: &Step, object: &Object, c
     }
     line("\n| column | type | meaning |\n|---|---|---|".to_owned());
     for [name, type_name, default, comment] in columns {
-        let default = default.replace(store.names().processing(), "ja4_processing").replace(store.names().logs(), "ja4_logs");
-        let default = if default.is_empty() { String::new() } else { format!(" `{default}`") };
-        line(format!("| `{name}` | `{}` | {}{} |", cell(type_name), cell(comment), cell(&default)));
+        let default = default
+            .replace(store.names().processing(), "ja4_processing")
+            .replace(store.names().logs(), "ja4_logs");
+        let default = if default.is_empty() {
+            String::new()
+        } else {
+            format!(" `{default}`")
+        };
+        line(format!(
+            "| `{name}` | `{}` | {}{} |",
+            cell(type_name),
+            cell(comment),
+            cell(&default)
+        ));
     }
 }
 
@@ -159,15 +205,30 @@ fn readers(name: &str, steps: &[&Step]) -> String {
         .filter(|step| step.name != name && !step.sql.starts_with("CREATE TABLE") && names_it(&step.sql))
         .map(|step| format!("`{}`", step.name))
         .collect();
-    readers.extend(queries::all().filter(|query| names_it(query.text())).map(|query| format!("`{}.sql`", query.name)));
+    readers.extend(
+        queries::all()
+            .filter(|query| names_it(query.text()))
+            .map(|query| format!("`{}.sql`", query.name)),
+    );
     readers.join(", ")
 }
 
 fn write_queries(out: &mut String) {
     out.push_str("\n## Queries\n\nFiles of `schema/queries/`. Every one is bounded and has parameters `{name:Type}`.\n\n| query | for | answers | parameters |\n|---|---|---|---|\n");
     for query in queries::all() {
-        let params: Vec<String> = query.params().iter().map(|(name, type_name)| format!("`{name}` {type_name}")).collect();
-        writeln!(out, "| `{}` | {} | {} | {} |", query.name, query.reader(), cell(query.purpose()), params.join(", "))
-            .expect("writing to a String does not fail");
+        let params: Vec<String> = query
+            .params()
+            .iter()
+            .map(|(name, type_name)| format!("`{name}` {type_name}"))
+            .collect();
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} |",
+            query.name,
+            query.reader(),
+            cell(query.purpose()),
+            params.join(", ")
+        )
+        .expect("writing to a String does not fail");
     }
 }

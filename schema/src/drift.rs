@@ -29,7 +29,14 @@ pub struct Difference {
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
-        write!(f, "{}: {} should be `{}` and is `{}`", self.object, self.what, side(&self.expected), side(&self.found))
+        write!(
+            f,
+            "{}: {} should be `{}` and is `{}`",
+            self.object,
+            self.what,
+            side(&self.expected),
+            side(&self.found)
+        )
     }
 }
 
@@ -39,7 +46,10 @@ impl std::fmt::Display for Difference {
 /// If a query fails.
 pub async fn inventory(store: &Store) -> Result<Inventory, StatementError> {
     let names = store.names();
-    let databases = [("logs_database", names.logs()), ("processing_database", names.processing())];
+    let databases = [
+        ("logs_database", names.logs()),
+        ("processing_database", names.processing()),
+    ];
     let tables = store
         .rows(
             "SELECT concat(if(database = {logs_database:String}, '<logs>.', '<processing>.'), name),
@@ -61,7 +71,20 @@ pub async fn inventory(store: &Store) -> Result<Inventory, StatementError> {
         .await?;
     let mut inventory = Inventory::new();
     for row in tables {
-        let Ok([object, engine, partition, sorting, primary, select, engine_full, create, comment]) = <[String; 9]>::try_from(row) else {
+        let Ok(
+            [
+                object,
+                engine,
+                partition,
+                sorting,
+                primary,
+                select,
+                engine_full,
+                create,
+                comment,
+            ],
+        ) = <[String; 9]>::try_from(row)
+        else {
             continue;
         };
         let mut facts = Facts::new();
@@ -78,13 +101,20 @@ pub async fn inventory(store: &Store) -> Result<Inventory, StatementError> {
         inventory.insert(object, facts);
     }
     for row in columns {
-        let Ok([object, name, type_name, kind, default, codec, comment, position]) = <[String; 8]>::try_from(row) else {
+        let Ok([object, name, type_name, kind, default, codec, comment, position]) =
+            <[String; 8]>::try_from(row)
+        else {
             continue;
         };
         if let Some(facts) = inventory.get_mut(&object) {
             let mut add = |what: &str, value: String| facts.insert(format!("column {name} {what}"), value);
             add("type", type_name);
-            add("default", format!("{kind} {}", placeholders(&default, store)).trim().to_owned());
+            add(
+                "default",
+                format!("{kind} {}", placeholders(&default, store))
+                    .trim()
+                    .to_owned(),
+            );
             add("codec", codec);
             add("comment", comment);
             add("position", position);
@@ -96,22 +126,31 @@ pub async fn inventory(store: &Store) -> Result<Inventory, StatementError> {
 /// Database names replaced by what stands for them, so that two pairs of databases compare.
 fn placeholders(sql: &str, store: &Store) -> String {
     // The longer name first: one may begin with the other.
-    let mut names = [(store.names().logs(), "<logs>"), (store.names().processing(), "<processing>")];
+    let mut names = [
+        (store.names().logs(), "<logs>"),
+        (store.names().processing(), "<processing>"),
+    ];
     names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
     names.iter().fold(sql.to_owned(), |sql, (name, mark)| {
-        sql.replace(&format!("{name}."), &format!("{mark}.")).replace(&format!("'{name}'"), &format!("'{mark}'"))
+        sql.replace(&format!("{name}."), &format!("{mark}."))
+            .replace(&format!("'{name}'"), &format!("'{mark}'"))
     })
 }
 
 /// What follows SETTINGS in the engine's clause. Retention is not compared: it is reconciled from a setting.
 fn settings(engine_full: &str) -> String {
-    engine_full.split_once(" SETTINGS ").map_or("", |(_, settings)| settings).to_owned()
+    engine_full
+        .split_once(" SETTINGS ")
+        .map_or("", |(_, settings)| settings)
+        .to_owned()
 }
 
 /// The first difference by name, `expected` being what the migrations make.
 pub fn first_difference(expected: &Inventory, found: &Inventory, store: &Store) -> Option<Difference> {
     let real = |object: &str| {
-        object.replace("<logs>", store.names().logs()).replace("<processing>", store.names().processing())
+        object
+            .replace("<logs>", store.names().logs())
+            .replace("<processing>", store.names().processing())
     };
     for (object, expected_facts) in expected {
         let Some(found_facts) = found.get(object) else {

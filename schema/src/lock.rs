@@ -21,7 +21,10 @@ pub struct Timing {
 impl Default for Timing {
     /// A lease long against a pause of the process and short against a person who waits; patience for several leases.
     fn default() -> Self {
-        Self { lease: Duration::from_secs(15), patience: Duration::from_secs(60) }
+        Self {
+            lease: Duration::from_secs(15),
+            patience: Duration::from_secs(60),
+        }
     }
 }
 
@@ -32,7 +35,9 @@ const PAUSE: Duration = Duration::from_millis(40);
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds it all the time.
-    #[error("the schema lock is held by {holder}; wait for it, or if that process is gone for its lease of {lease:?}")]
+    #[error(
+        "the schema lock is held by {holder}; wait for it, or if that process is gone for its lease of {lease:?}"
+    )]
     Held {
         /// Owner of the lease.
         holder: String,
@@ -80,7 +85,11 @@ impl Lock {
             let others = live_claims(store, owner).await?;
             let Some(holder) = others.into_iter().next() else {
                 let renewal = tokio::spawn(renew(store.clone(), owner.to_owned(), counter, lease));
-                return Ok(Self { store: store.clone(), owner: owner.to_owned(), renewal });
+                return Ok(Self {
+                    store: store.clone(),
+                    owner: owner.to_owned(),
+                    renewal,
+                });
             };
             counter += 1;
             claim(store, owner, counter, Duration::ZERO).await?;

@@ -89,13 +89,20 @@ pub struct InvalidMigration {
 ///
 /// # Errors
 /// If a file is malformed or numbers have gaps, which a test excludes for those that are compiled in.
-pub fn parse_all<'f>(files: impl IntoIterator<Item = (&'f str, &'f str)>) -> Result<Vec<Migration>, InvalidMigration> {
+pub fn parse_all<'f>(
+    files: impl IntoIterator<Item = (&'f str, &'f str)>,
+) -> Result<Vec<Migration>, InvalidMigration> {
     let mut migrations = Vec::new();
     for (file, text) in files {
         let migration = Migration::parse(file, text)?;
-        let expected = u32::try_from(migrations.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let expected = u32::try_from(migrations.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         if migration.version != expected {
-            return Err(invalid(file, format!("its number should be {expected:04}: numbers have no gaps")));
+            return Err(invalid(
+                file,
+                format!("its number should be {expected:04}: numbers have no gaps"),
+            ));
         }
         migrations.push(migration);
     }
@@ -103,7 +110,10 @@ pub fn parse_all<'f>(files: impl IntoIterator<Item = (&'f str, &'f str)>) -> Res
 }
 
 fn invalid(file: &str, problem: impl Into<String>) -> InvalidMigration {
-    InvalidMigration { file: file.to_owned(), problem: problem.into() }
+    InvalidMigration {
+        file: file.to_owned(),
+        problem: problem.into(),
+    }
 }
 
 impl Migration {
@@ -142,18 +152,35 @@ impl Migration {
                 Some(("kind", "forward")) => kind = Some(MigrationKind::Forward),
                 Some(("kind", "rebuild")) => kind = Some(MigrationKind::Rebuild),
                 Some(("min_writer", value)) => min_writer = Some(value.trim().to_owned()),
-                Some((directive @ ("key" | "sharding" | "retention" | "step"), value)) => pending.set(directive, value),
+                Some((directive @ ("key" | "sharding" | "retention" | "step"), value)) => {
+                    pending.set(directive, value)
+                }
                 _ => pending.continue_key(comment),
             }
         }
         if !pending.sql.is_empty() {
             return Err(invalid(file, "the last statement has no semicolon at its end"));
         }
-        let kind = kind.ok_or_else(|| invalid(file, "`-- kind: forward` or `-- kind: rebuild` is missing"))?;
+        let kind =
+            kind.ok_or_else(|| invalid(file, "`-- kind: forward` or `-- kind: rebuild` is missing"))?;
         let min_writer = min_writer.ok_or_else(|| invalid(file, "`-- min_writer: x.y.z` is missing"))?;
-        let purpose = text.lines().next().unwrap_or("").trim_start_matches('-').trim().to_owned();
+        let purpose = text
+            .lines()
+            .next()
+            .unwrap_or("")
+            .trim_start_matches('-')
+            .trim()
+            .to_owned();
         let checksum = checksum(kind, &min_writer, &steps);
-        Ok(Self { version, name: name.to_owned(), purpose, kind, min_writer, steps, checksum })
+        Ok(Self {
+            version,
+            name: name.to_owned(),
+            purpose,
+            kind,
+            min_writer,
+            steps,
+            checksum,
+        })
     }
 
     /// File name without ending: `0003_logs`.
@@ -193,16 +220,26 @@ impl PendingStep {
     }
 
     fn finish(self, file: &str) -> Result<Step, InvalidMigration> {
-        let name = self.name.ok_or_else(|| invalid(file, "a statement has no `-- step: name` above it"))?;
+        let name = self
+            .name
+            .ok_or_else(|| invalid(file, "a statement has no `-- step: name` above it"))?;
         let sql = self.sql.trim_end().trim_end_matches(';').trim_end().to_owned();
         let retention = match &self.retention {
             None => None,
-            Some(rule) => Some(
-                parse_retention(rule, &sql)
-                    .ok_or_else(|| invalid(file, format!("step {name}: retention must be `setting days expression` above a CREATE TABLE")))?,
-            ),
+            Some(rule) => Some(parse_retention(rule, &sql).ok_or_else(|| {
+                invalid(
+                    file,
+                    format!("step {name}: retention must be `setting days expression` above a CREATE TABLE"),
+                )
+            })?),
         };
-        Ok(Step { name, sql, key: self.key, sharding: self.sharding, retention })
+        Ok(Step {
+            name,
+            sql,
+            key: self.key,
+            sharding: self.sharding,
+            retention,
+        })
     }
 }
 
@@ -229,9 +266,13 @@ impl Step {
     /// Distributed one in front.
     pub fn statements(&self, names: &Names) -> Vec<String> {
         let mut statements = vec![names.expand(&self.sql)];
-        if let (Some(cluster), Some(sharding), Some(table)) = (names.cluster(), &self.sharding, created_table(&self.sql)) {
+        if let (Some(cluster), Some(sharding), Some(table)) =
+            (names.cluster(), &self.sharding, created_table(&self.sql))
+        {
             let table = names.expand(table);
-            let (database, name) = table.split_once('.').expect("a created table is written with its database");
+            let (database, name) = table
+                .split_once('.')
+                .expect("a created table is written with its database");
             statements.push(format!(
                 "CREATE TABLE IF NOT EXISTS {table} ON CLUSTER `{cluster}` AS {table}_local\n\
                  ENGINE = Distributed('{cluster}', '{database}', '{name}_local', {sharding})"
@@ -316,13 +357,21 @@ mod tests {
         let step = &migration.steps[0];
         assert_eq!(step.key.as_deref(), Some("a client's week, and its day."));
         let rule = step.retention.as_ref().unwrap();
-        assert_eq!((rule.setting.as_str(), rule.default_days, rule.table.as_str()), ("t_days", 7, "{logs}.t"));
+        assert_eq!(
+            (rule.setting.as_str(), rule.default_days, rule.table.as_str()),
+            ("t_days", 7, "{logs}.t")
+        );
     }
 
     #[test]
     fn checksum_ignores_comments_and_spaces_but_not_statements() {
         let sum = |text: &str| Migration::parse("0001_t.sql", text).unwrap().checksum;
-        assert_eq!(sum(FILE), sum(&FILE.replace(" -- note\n", "\n   ").replace("its day", "its month")));
+        assert_eq!(
+            sum(FILE),
+            sum(&FILE
+                .replace(" -- note\n", "\n   ")
+                .replace("its day", "its month"))
+        );
         assert_eq!(sum(FILE), sum(&FILE.replace("t_days 7", "t_days 9")));
         assert_ne!(sum(FILE), sum(&FILE.replace("'x; y'", "'x;  y'")));
         assert_ne!(sum(FILE), sum(&FILE.replace("ORDER BY a", "ORDER BY tuple()")));
@@ -333,9 +382,21 @@ mod tests {
     fn malformed_files_say_what_is_wrong() {
         for (file, text, problem) in [
             ("1.sql", FILE, "the name must be NNNN_name.sql"),
-            ("0001_t.sql", "-- x\nSELECT 1;\n", "a statement has no `-- step: name` above it"),
-            ("0001_t.sql", "-- x\n-- step: a\nSELECT 1\n", "the last statement has no semicolon at its end"),
-            ("0001_t.sql", "-- x\n-- step: a\nSELECT 1;\n", "`-- kind: forward` or `-- kind: rebuild` is missing"),
+            (
+                "0001_t.sql",
+                "-- x\nSELECT 1;\n",
+                "a statement has no `-- step: name` above it",
+            ),
+            (
+                "0001_t.sql",
+                "-- x\n-- step: a\nSELECT 1\n",
+                "the last statement has no semicolon at its end",
+            ),
+            (
+                "0001_t.sql",
+                "-- x\n-- step: a\nSELECT 1;\n",
+                "`-- kind: forward` or `-- kind: rebuild` is missing",
+            ),
         ] {
             assert_eq!(Migration::parse(file, text).unwrap_err().problem, problem);
         }

@@ -22,7 +22,12 @@ pub struct InvalidName {
 impl Default for Names {
     /// `ja4_logs` and `ja4_processing` on a single server.
     fn default() -> Self {
-        Self { logs: "ja4_logs".to_owned(), processing: "ja4_processing".to_owned(), cluster: None, dictionary_user: None }
+        Self {
+            logs: "ja4_logs".to_owned(),
+            processing: "ja4_processing".to_owned(),
+            cluster: None,
+            dictionary_user: None,
+        }
     }
 }
 
@@ -73,14 +78,20 @@ impl Names {
 
     /// `sql` with every placeholder replaced. Query parameters, `{name:Type}`, stay.
     pub fn expand(&self, sql: &str) -> String {
-        let on_cluster = self.cluster.as_ref().map_or(String::new(), |cluster| format!(" ON CLUSTER `{cluster}`"));
+        let on_cluster = self
+            .cluster
+            .as_ref()
+            .map_or(String::new(), |cluster| format!(" ON CLUSTER `{cluster}`"));
         let (local, replicated, dedup_window) = match self.cluster {
             Some(_) => ("_local", "Replicated", "replicated_deduplication_window"),
             None => ("", "", "non_replicated_deduplication_window"),
         };
-        let dict_auth = self.dictionary_user.as_ref().map_or(String::new(), |(user, password)| {
-            format!(" USER {} PASSWORD {}", quoted(user), quoted(password))
-        });
+        let dict_auth = self
+            .dictionary_user
+            .as_ref()
+            .map_or(String::new(), |(user, password)| {
+                format!(" USER {} PASSWORD {}", quoted(user), quoted(password))
+            });
         sql.replace("{logs}", &self.logs)
             .replace("{processing}", &self.processing)
             .replace("{on_cluster}", &on_cluster)
@@ -98,9 +109,18 @@ pub fn quoted(text: &str) -> String {
 
 fn checked(what: &'static str, name: &str) -> Result<String, InvalidName> {
     let fits = (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && !name.starts_with(|c: char| c.is_ascii_digit());
-    if fits { Ok(name.to_owned()) } else { Err(InvalidName { what, name: name.to_owned() }) }
+    if fits {
+        Ok(name.to_owned())
+    } else {
+        Err(InvalidName {
+            what,
+            name: name.to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +130,10 @@ mod tests {
     #[test]
     fn parameters_of_queries_survive_expansion() {
         let names = Names::new("a", "b").unwrap();
-        assert_eq!(names.expand("SELECT {from:DateTime} FROM {logs}.t JOIN {processing}.u"), "SELECT {from:DateTime} FROM a.t JOIN b.u");
+        assert_eq!(
+            names.expand("SELECT {from:DateTime} FROM {logs}.t JOIN {processing}.u"),
+            "SELECT {from:DateTime} FROM a.t JOIN b.u"
+        );
     }
 
     #[test]

@@ -23,12 +23,18 @@ impl Query {
 
     /// What it answers: the file's first line.
     pub fn purpose(&self) -> &'static str {
-        self.text.lines().next().map_or("", |line| line.trim_start_matches("-- "))
+        self.text
+            .lines()
+            .next()
+            .map_or("", |line| line.trim_start_matches("-- "))
     }
 
     /// Who asks it: the file's second line.
     pub fn reader(&self) -> &'static str {
-        self.text.lines().nth(1).map_or("", |line| line.trim_start_matches("-- for: "))
+        self.text
+            .lines()
+            .nth(1)
+            .map_or("", |line| line.trim_start_matches("-- for: "))
     }
 
     /// The file, placeholders of databases included.
@@ -46,7 +52,9 @@ impl Query {
         let mut params = Vec::new();
         let mut rest = self.text;
         while let Some((_, after)) = rest.split_once('{') {
-            let Some((inside, after)) = after.split_once('}') else { break };
+            let Some((inside, after)) = after.split_once('}') else {
+                break;
+            };
             if let Some(param) = inside.split_once(':')
                 && !params.contains(&param)
             {
@@ -60,7 +68,10 @@ impl Query {
 
 /// All queries, by name.
 pub fn all() -> impl Iterator<Item = Query> {
-    files::QUERIES.iter().map(|(file, text)| Query { name: file.trim_end_matches(".sql"), text })
+    files::QUERIES.iter().map(|(file, text)| Query {
+        name: file.trim_end_matches(".sql"),
+        text,
+    })
 }
 
 #[cfg(test)]

@@ -18,10 +18,14 @@ const SHADOW: &str = "__rebuilt";
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// The step is not of the form that a rebuild needs.
-    #[error("a rebuild's statement must begin with CREATE TABLE IF NOT EXISTS {{database}}.table__rebuilt{{local}}")]
+    #[error(
+        "a rebuild's statement must begin with CREATE TABLE IF NOT EXISTS {{database}}.table__rebuilt{{local}}"
+    )]
     Malformed,
     /// Rows arrived meanwhile.
-    #[error("{table} had {copied} rows when it was copied and {found} when it was swapped; stop the writers and apply again (the old rows are in {table}{SHADOW}, nothing was dropped)")]
+    #[error(
+        "{table} had {copied} rows when it was copied and {found} when it was swapped; stop the writers and apply again (the old rows are in {table}{SHADOW}, nothing was dropped)"
+    )]
     Moved {
         /// The table.
         table: String,
@@ -45,22 +49,38 @@ pub async fn run(store: &Store, version: u32, step: &Step) -> Result<(), Rebuild
     let shadow = format!("{table}{SHADOW}{{local}}");
     let table = format!("{table}{{local}}");
     let mark = format!("rebuilt by migration {version:04}");
-    let has_mark = comment(store, &table).await?.is_some_and(|comment| comment.ends_with(&mark));
+    let has_mark = comment(store, &table)
+        .await?
+        .is_some_and(|comment| comment.ends_with(&mark));
     if !has_mark {
-        store.execute(&format!("DROP TABLE IF EXISTS {shadow}{on_cluster} SYNC")).await?;
+        store
+            .execute(&format!("DROP TABLE IF EXISTS {shadow}{on_cluster} SYNC"))
+            .await?;
         store.execute(&step.sql).await?;
         let old_comment = comment(store, &table).await?.unwrap_or_default();
         let new_comment = crate::names::quoted(format!("{old_comment}; {mark}").trim_start_matches("; "));
-        store.execute(&format!("ALTER TABLE {shadow}{on_cluster} MODIFY COMMENT {new_comment}")).await?;
+        store
+            .execute(&format!(
+                "ALTER TABLE {shadow}{on_cluster} MODIFY COMMENT {new_comment}"
+            ))
+            .await?;
         let columns = common_columns(store, &table, &shadow).await?;
-        store.execute(&format!("INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {table}")).await?;
+        store
+            .execute(&format!(
+                "INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {table}"
+            ))
+            .await?;
         compare(store, &table, &shadow).await?;
-        store.execute(&format!("EXCHANGE TABLES {table} AND {shadow}{on_cluster}")).await?;
+        store
+            .execute(&format!("EXCHANGE TABLES {table} AND {shadow}{on_cluster}"))
+            .await?;
     }
     // The names have changed sides: what is under the shadow's name is the old table, if it was not dropped yet.
     if comment(store, &shadow).await?.is_some() {
         compare(store, &shadow, &table).await?;
-        store.execute(&format!("DROP TABLE IF EXISTS {shadow}{on_cluster} SYNC")).await?;
+        store
+            .execute(&format!("DROP TABLE IF EXISTS {shadow}{on_cluster} SYNC"))
+            .await?;
     }
     Ok(())
 }
@@ -94,7 +114,12 @@ async fn common_columns(store: &Store, from: &str, to: &str) -> Result<String, S
             &[("from_database", &from_database), ("from_name", &from_name), ("to_database", &to_database), ("to_name", &to_name)],
         )
         .await?;
-    Ok(rows.into_iter().flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
+    Ok(rows
+        .into_iter()
+        .flatten()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", "))
 }
 
 async fn compare(store: &Store, old: &str, new: &str) -> Result<(), RebuildError> {
@@ -107,7 +132,11 @@ async fn compare(store: &Store, old: &str, new: &str) -> Result<(), RebuildError
     if found <= copied {
         return Ok(());
     }
-    Err(RebuildError::Moved { table: store.names().expand(old), copied, found })
+    Err(RebuildError::Moved {
+        table: store.names().expand(old),
+        copied,
+        found,
+    })
 }
 
 fn split(store: &Store, table: &str) -> (String, String) {

@@ -40,22 +40,34 @@ pub enum RetentionError {
 
 /// Every setting with its default, by name.
 pub fn defaults(migrations: &[Migration]) -> BTreeMap<&str, u32> {
-    rules(migrations).map(|rule| (rule.setting.as_str(), rule.default_days)).collect()
+    rules(migrations)
+        .map(|rule| (rule.setting.as_str(), rule.default_days))
+        .collect()
 }
 
 fn rules(migrations: &[Migration]) -> impl Iterator<Item = &RetentionRule> {
-    migrations.iter().flat_map(|migration| &migration.steps).filter_map(|step| step.retention.as_ref())
+    migrations
+        .iter()
+        .flat_map(|migration| &migration.steps)
+        .filter_map(|step| step.retention.as_ref())
 }
 
 /// Tables whose retention is not as set. A table that is not there yet counts as one without retention.
 ///
 /// # Errors
 /// If a setting is unknown or a query fails.
-pub async fn changes(store: &Store, migrations: &[Migration], days: &RetentionDays) -> Result<Vec<Change>, RetentionError> {
+pub async fn changes(
+    store: &Store,
+    migrations: &[Migration],
+    days: &RetentionDays,
+) -> Result<Vec<Change>, RetentionError> {
     let known = defaults(migrations);
     if let Some(name) = days.0.keys().find(|name| !known.contains_key(name.as_str())) {
         let known = known.keys().copied().collect::<Vec<_>>().join(", ");
-        return Err(RetentionError::UnknownSetting { name: name.clone(), known });
+        return Err(RetentionError::UnknownSetting {
+            name: name.clone(),
+            known,
+        });
     }
     let engines = engines(store).await?;
     let mut changes = Vec::new();
@@ -69,9 +81,19 @@ pub async fn changes(store: &Store, migrations: &[Migration], days: &RetentionDa
             _ => engine.contains(&format!(" TTL {expression}")),
         };
         if !is_set {
-            let change = if wanted == 0 { "REMOVE TTL".to_owned() } else { format!("MODIFY TTL {expression}") };
-            let statement = store.names().expand(&format!("ALTER TABLE {table}{{on_cluster}} {change}"));
-            changes.push(Change { table, days: wanted, statement });
+            let change = if wanted == 0 {
+                "REMOVE TTL".to_owned()
+            } else {
+                format!("MODIFY TTL {expression}")
+            };
+            let statement = store
+                .names()
+                .expand(&format!("ALTER TABLE {table}{{on_cluster}} {change}"));
+            changes.push(Change {
+                table,
+                days: wanted,
+                statement,
+            });
         }
     }
     Ok(changes)
@@ -84,14 +106,22 @@ async fn engines(store: &Store) -> Result<BTreeMap<String, String>, StatementErr
             &[("logs_database", store.names().logs()), ("processing_database", store.names().processing())],
         )
         .await?;
-    Ok(rows.into_iter().filter_map(|row| <[String; 2]>::try_from(row).ok()).map(|[name, engine]| (name, engine)).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| <[String; 2]>::try_from(row).ok())
+        .map(|[name, engine]| (name, engine))
+        .collect())
 }
 
 /// Sets what is not as set, and says what.
 ///
 /// # Errors
 /// If a setting is unknown or a statement fails.
-pub async fn reconcile(store: &Store, migrations: &[Migration], days: &RetentionDays) -> Result<Vec<Change>, RetentionError> {
+pub async fn reconcile(
+    store: &Store,
+    migrations: &[Migration],
+    days: &RetentionDays,
+) -> Result<Vec<Change>, RetentionError> {
     let changes = changes(store, migrations, days).await?;
     for change in &changes {
         store.execute(&change.statement).await?;

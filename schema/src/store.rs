@@ -41,13 +41,19 @@ impl Store {
     /// A store behind a client that already knows address and credentials.
     pub fn with_client(client: Client, names: Names) -> Self {
         // Statements and answers are small and mostly on the loopback interface.
-        Self { client: client.with_compression(Compression::None), names }
+        Self {
+            client: client.with_compression(Compression::None),
+            names,
+        }
     }
 
     /// The same server with other databases.
     #[must_use]
     pub fn with_names(&self, names: Names) -> Self {
-        Self { client: self.client.clone(), names }
+        Self {
+            client: self.client.clone(),
+            names,
+        }
     }
 
     /// The databases.
@@ -69,7 +75,9 @@ impl Store {
         let mut query = self.client.query_raw(&sql);
         if self.names.cluster().is_some() {
             // An append that another server does not see yet must not be overlooked: the lock relies on it.
-            query = query.with_setting("insert_quorum", "auto").with_setting("insert_quorum_parallel", "0");
+            query = query
+                .with_setting("insert_quorum", "auto")
+                .with_setting("insert_quorum_parallel", "0");
         }
         query.execute().await.map_err(|source| failed(&sql, source))
     }
@@ -101,14 +109,24 @@ impl Store {
     /// # Errors
     /// As [`Self::rows`]; a query without rows gives `None`.
     pub async fn value(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<String>, StatementError> {
-        Ok(self.rows(sql, params).await?.into_iter().next().and_then(|row| row.into_iter().next()))
+        Ok(self
+            .rows(sql, params)
+            .await?
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next()))
     }
 
     /// Sends a finished Native block as the body of `insert_sql`, with a deduplication token where one is given.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses the block.
-    pub async fn insert_block(&self, insert_sql: &str, block: Vec<u8>, token: Option<&str>) -> Result<(), StatementError> {
+    pub async fn insert_block(
+        &self,
+        insert_sql: &str,
+        block: Vec<u8>,
+        token: Option<&str>,
+    ) -> Result<(), StatementError> {
         let mut insert = self.client.insert_formatted_with(insert_sql.to_owned());
         insert = insert.with_setting("async_insert", "0");
         if let Some(token) = token {
@@ -129,7 +147,11 @@ impl Store {
 fn failed(sql: &str, source: ::clickhouse::error::Error) -> StatementError {
     // Enough to find the statement: its head names the object.
     const SHOWN: usize = 100;
-    let mut statement: String = sql.chars().take(SHOWN).map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    let mut statement: String = sql
+        .chars()
+        .take(SHOWN)
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .collect();
     if sql.chars().nth(SHOWN).is_some() {
         statement.push('…');
     }

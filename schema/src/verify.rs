@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use ja4_model::request::EffectiveSource;
 use ja4_model::{
-    BootId, ClientHello, Confirmed, ConnFacts, ConnFlags, ConnUid, Correction, Direction, Endpoint, EventId, Head,
-    JoinedRequest, Match, NoneReason, Pair, Request, RequestEnd, Status, TcpFacts, TlsFacts, TlsRecord, Transport,
-    WallNs,
+    BootId, ClientHello, Confirmed, ConnFacts, ConnFlags, ConnUid, Correction, Direction, Endpoint, EventId,
+    Head, JoinedRequest, Match, NoneReason, Pair, Request, RequestEnd, Status, TcpFacts, TlsFacts, TlsRecord,
+    Transport, WallNs,
 };
 
 use crate::apply::{ApplyError, apply};
@@ -101,7 +101,10 @@ async fn make_scratch(store: &Store, migrations: &[Migration]) -> Result<Store, 
 
 /// The same cluster, other databases: names that no installation has by accident.
 fn scratch_names(names: &Names) -> Result<Names, InvalidName> {
-    let scratch = Names::new(&format!("{}_verify", names.logs()), &format!("{}_verify", names.processing()))?;
+    let scratch = Names::new(
+        &format!("{}_verify", names.logs()),
+        &format!("{}_verify", names.processing()),
+    )?;
     match names.cluster() {
         Some(cluster) => scratch.on_cluster(cluster),
         None => Ok(scratch),
@@ -110,8 +113,12 @@ fn scratch_names(names: &Names) -> Result<Names, InvalidName> {
 
 async fn drop_scratch(scratch: &Store) -> Result<(), StatementError> {
     // Tables of the first ask dictionaries of the second, so the first goes first.
-    scratch.execute("DROP DATABASE IF EXISTS {logs}{on_cluster} SYNC").await?;
-    scratch.execute("DROP DATABASE IF EXISTS {processing}{on_cluster} SYNC").await
+    scratch
+        .execute("DROP DATABASE IF EXISTS {logs}{on_cluster} SYNC")
+        .await?;
+    scratch
+        .execute("DROP DATABASE IF EXISTS {processing}{on_cluster} SYNC")
+        .await
 }
 
 async fn compare(store: &Store, scratch: &Store) -> Result<(usize, Option<Difference>), StatementError> {
@@ -125,7 +132,11 @@ async fn verify_in(store: &Store, scratch: &Store) -> Result<Verified, VerifyErr
     if let Some(difference) = difference {
         return Err(VerifyError::Drift(Box::new(difference)));
     }
-    let marks = Marks::new(scratch.value("SELECT toString(toUnixTimestamp64Nano(now64(9)))", &[]).await?);
+    let marks = Marks::new(
+        scratch
+            .value("SELECT toString(toUnixTimestamp64Nano(now64(9)))", &[])
+            .await?,
+    );
     insert_marked(scratch, &marks).await?;
     insert_detections(scratch).await?;
     let mut values = Vec::new();
@@ -138,11 +149,19 @@ async fn verify_in(store: &Store, scratch: &Store) -> Result<Verified, VerifyErr
 
 async fn check(store: &Store, what: &str, sql: &str, expected: &str) -> Result<(), VerifyError> {
     let rows = store.rows(sql, &[]).await?;
-    let found = rows.iter().map(|row| row.join(" ")).collect::<Vec<_>>().join("; ");
+    let found = rows
+        .iter()
+        .map(|row| row.join(" "))
+        .collect::<Vec<_>>()
+        .join("; ");
     if found == expected {
         return Ok(());
     }
-    Err(VerifyError::Wrong { what: what.to_owned(), expected: expected.to_owned(), found })
+    Err(VerifyError::Wrong {
+        what: what.to_owned(),
+        expected: expected.to_owned(),
+        found,
+    })
 }
 
 /// Times of the marked rows: four requests in one minute of the hour before the present one, so that no window cuts them.
@@ -157,15 +176,23 @@ impl Marks {
     fn new(now_ns: Option<String>) -> Self {
         let now_ns: WallNs = now_ns.and_then(|ns| ns.parse().ok()).unwrap_or(0);
         // Minute 30 of the hour before.
-        Self { start_ns: now_ns - now_ns.rem_euclid(HOUR_NS) - HOUR_NS / 2 }
+        Self {
+            start_ns: now_ns - now_ns.rem_euclid(HOUR_NS) - HOUR_NS / 2,
+        }
     }
 
     fn hour(&self) -> String {
-        format!("toDateTime({}, 'UTC')", (self.start_ns - self.start_ns.rem_euclid(HOUR_NS)) / SECOND_NS)
+        format!(
+            "toDateTime({}, 'UTC')",
+            (self.start_ns - self.start_ns.rem_euclid(HOUR_NS)) / SECOND_NS
+        )
     }
 
     fn hour_end(&self) -> String {
-        format!("toDateTime({}, 'UTC')", (self.start_ns - self.start_ns.rem_euclid(HOUR_NS) + HOUR_NS) / SECOND_NS)
+        format!(
+            "toDateTime({}, 'UTC')",
+            (self.start_ns - self.start_ns.rem_euclid(HOUR_NS) + HOUR_NS) / SECOND_NS
+        )
     }
 }
 
@@ -177,7 +204,10 @@ const ORDER: &str = "Host,User-Agent,Accept";
 
 fn pair() -> Pair {
     let end = |ip, port| Endpoint::new(IpAddr::V4(ip).into(), port);
-    Pair { client: end(CLIENT, 40_000), server: end(Ipv4Addr::new(192, 0, 2, 1), 443) }
+    Pair {
+        client: end(CLIENT, 40_000),
+        server: end(Ipv4Addr::new(192, 0, 2, 1), 443),
+    }
 }
 
 fn marked_hello() -> ClientHello<'static> {
@@ -190,7 +220,14 @@ fn marked_hello() -> ClientHello<'static> {
             encap: None,
             open_ts_ns: None,
             syn_to_hello_us: Some(700),
-            tcp: Some(TcpFacts { ttl: 63, window: 64_240, mss: Some(1460), wscale: Some(7), options: vec![2, 4, 8, 1, 3], timestamps: true }),
+            tcp: Some(TcpFacts {
+                ttl: 63,
+                window: 64_240,
+                mss: Some(1460),
+                wscale: Some(7),
+                options: vec![2, 4, 8, 1, 3],
+                timestamps: true,
+            }),
             direction: Direction::Ingress,
             confirmed: Confirmed::Followed,
             flags: ConnFlags::RETRANSMITTED,
@@ -245,7 +282,15 @@ fn marked_block(marks: &Marks, host: &'static str) -> (HttpLogsBlock, TlsLogsBlo
     for idx in 0..4_u32 {
         let request = marked_request(idx, host);
         let ts_ns = marks.start_ns + WallNs::from(idx) * SECOND_NS;
-        let mut head = Head::new("verify".into(), "verify-node".into(), EventId { boot: BOOT, seq: u64::from(idx) }, ts_ns);
+        let mut head = Head::new(
+            "verify".into(),
+            "verify-node".into(),
+            EventId {
+                boot: BOOT,
+                seq: u64::from(idx),
+            },
+            ts_ns,
+        );
         head.recv_ns = Some(ts_ns + SECOND_NS / 2);
         let end = RequestEnd {
             request_seq: u64::from(idx),
@@ -260,8 +305,16 @@ fn marked_block(marks: &Marks, host: &'static str) -> (HttpLogsBlock, TlsLogsBlo
             end: Some(&end),
             hello: joined.then_some(&hello),
             conn: joined.then_some(&hello.conn),
-            confirmed: if joined { Confirmed::Followed } else { Confirmed::None },
-            verdict: if joined { Match::Exact } else { Match::None(NoneReason::NoConn) },
+            confirmed: if joined {
+                Confirmed::Followed
+            } else {
+                Confirmed::None
+            },
+            verdict: if joined {
+                Match::Exact
+            } else {
+                Match::None(NoneReason::NoConn)
+            },
             delta_us: joined.then_some(1_000),
             conn_req_index: idx,
             contradictions: &[],
@@ -274,17 +327,31 @@ fn marked_block(marks: &Marks, host: &'static str) -> (HttpLogsBlock, TlsLogsBlo
         });
     }
     let mut hellos = TlsLogsBlock::new();
-    let mut head = Head::new("sensor".into(), "verify-node".into(), EventId { boot: BOOT, seq: 1 }, marks.start_ns);
+    let mut head = Head::new(
+        "sensor".into(),
+        "verify-node".into(),
+        EventId { boot: BOOT, seq: 1 },
+        marks.start_ns,
+    );
     head.recv_ns = Some(marks.start_ns + 1_000);
-    let probe_hello = ClientHello { sni: host.into(), ..hello };
-    hellos.push(&TlsRecord { head: &head, hello: &probe_hello, confirmed: Confirmed::Followed });
+    let probe_hello = ClientHello {
+        sni: host.into(),
+        ..hello
+    };
+    hellos.push(&TlsRecord {
+        head: &head,
+        hello: &probe_hello,
+        confirmed: Confirmed::Followed,
+    });
     (requests, hellos)
 }
 
 async fn insert<B: Block>(store: &Store, block: &mut B) -> Result<Vec<u8>, StatementError> {
     let mut bytes = Vec::new();
     block.finish(&mut bytes);
-    store.insert_block(&B::insert_sql(store.names().logs()), bytes.clone(), None).await?;
+    store
+        .insert_block(&B::insert_sql(store.names().logs()), bytes.clone(), None)
+        .await?;
     Ok(bytes)
 }
 
@@ -310,12 +377,27 @@ async fn insert_marked(store: &Store, marks: &Marks) -> Result<(), VerifyError> 
     });
     insert(store, &mut corrections).await?;
 
-    let mut head = Head::new("verify".into(), "verify-node".into(), EventId { boot: BOOT, seq: 10 }, marks.start_ns);
+    let mut head = Head::new(
+        "verify".into(),
+        "verify-node".into(),
+        EventId { boot: BOOT, seq: 10 },
+        marks.start_ns,
+    );
     let mut statuses = SourceStatusBlock::new();
     for (next_seq, received) in [(5, 4), (10, 7)] {
         head.recv_ns = Some(marks.start_ns + WallNs::from(u32::try_from(next_seq).unwrap_or(0)) * SECOND_NS);
-        let status = Status { next_seq, dropped: vec![("queue".into(), 2)], last: false };
-        statuses.push(&SourceStatusRow { head: &head, status: &status, received, lost: 1, duplicates: 3 });
+        let status = Status {
+            next_seq,
+            dropped: vec![("queue".into(), 2)],
+            last: false,
+        };
+        statuses.push(&SourceStatusRow {
+            head: &head,
+            status: &status,
+            received,
+            lost: 1,
+            duplicates: 3,
+        });
     }
     insert(store, &mut statuses).await?;
 
@@ -340,7 +422,9 @@ async fn insert_marked(store: &Store, marks: &Marks) -> Result<(), VerifyError> 
 
 /// What the detector and an analyst would write: two detections on two days, of one client by one model.
 async fn insert_detections(store: &Store) -> Result<(), StatementError> {
-    let client = format!("toIPv6('{CLIENT}') AS ip, '{JA4}' AS j, '{HOST}' AS h, cityHash64(ip, toLowCardinality(j), toLowCardinality(h)) AS id");
+    let client = format!(
+        "toIPv6('{CLIENT}') AS ip, '{JA4}' AS j, '{HOST}' AS h, cityHash64(ip, toLowCardinality(j), toLowCardinality(h)) AS id"
+    );
     store
         .execute(&format!(
             "INSERT INTO {{processing}}.ml_detected_anomalies (src_ip, ja4, host, entity_id, model_name, version, detected_at, score, requests)
@@ -374,7 +458,9 @@ async fn insert_detections(store: &Store) -> Result<(), StatementError> {
         .execute(&format!("INSERT INTO {{processing}}.ref_identities (ja4_norm, client, family) VALUES ('{JA4}', 'verify-client', 'none')"))
         .await?;
     for dictionary in ["dict_asn", "dict_crawler_ranges", "dict_identities", "dict_lists"] {
-        store.execute(&format!("SYSTEM RELOAD DICTIONARY {{processing}}.{dictionary}")).await?;
+        store
+            .execute(&format!("SYSTEM RELOAD DICTIONARY {{processing}}.{dictionary}"))
+            .await?;
     }
     Ok(())
 }
@@ -426,18 +512,56 @@ fn expectations(marks: &Marks) -> Vec<(&'static str, String, String)> {
 /// # Errors
 /// If they do not arrive, or a table or view shows them.
 pub async fn probe(store: &Store) -> Result<(), VerifyError> {
-    let marks = Marks::new(store.value("SELECT toString(toUnixTimestamp64Nano(now64(9)))", &[]).await?);
-    let count = format!("SELECT count() FROM {{logs}}.http_logs WHERE host = '{PROBE_HOST}' AND recv_ts > now() - INTERVAL 1 DAY");
-    let before: u64 = store.value(&count, &[]).await?.and_then(|n| n.parse().ok()).unwrap_or(0);
+    let marks = Marks::new(
+        store
+            .value("SELECT toString(toUnixTimestamp64Nano(now64(9)))", &[])
+            .await?,
+    );
+    let count = format!(
+        "SELECT count() FROM {{logs}}.http_logs WHERE host = '{PROBE_HOST}' AND recv_ts > now() - INTERVAL 1 DAY"
+    );
+    let before: u64 = store
+        .value(&count, &[])
+        .await?
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     let (mut requests, mut hellos) = marked_block(&marks, PROBE_HOST);
     insert(store, &mut requests).await?;
     insert(store, &mut hellos).await?;
-    check(store, "rows of the probe in http_logs", &count, &(before + 4).to_string()).await?;
-    for table in ["agg_host_ip_ja4_1h", "agg_header_fingerprint_1h", "agg_traffic_1m", "agg_baseline_hour_of_week", "first_seen"] {
-        check(store, table, &format!("SELECT count() FROM {{processing}}.{table} WHERE host = '{PROBE_HOST}'"), "0").await?;
+    check(
+        store,
+        "rows of the probe in http_logs",
+        &count,
+        &(before + 4).to_string(),
+    )
+    .await?;
+    for table in [
+        "agg_host_ip_ja4_1h",
+        "agg_header_fingerprint_1h",
+        "agg_traffic_1m",
+        "agg_baseline_hour_of_week",
+        "first_seen",
+    ] {
+        check(
+            store,
+            table,
+            &format!("SELECT count() FROM {{processing}}.{table} WHERE host = '{PROBE_HOST}'"),
+            "0",
+        )
+        .await?;
     }
-    check(store, "agg_facet_1h", &format!("SELECT count() FROM {{processing}}.agg_facet_1h WHERE dim = 'host' AND value = '{PROBE_HOST}'"), "0").await?;
+    check(
+        store,
+        "agg_facet_1h",
+        &format!(
+            "SELECT count() FROM {{processing}}.agg_facet_1h WHERE dim = 'host' AND value = '{PROBE_HOST}'"
+        ),
+        "0",
+    )
+    .await?;
     let window = format!("from = {}, to = {}", marks.hour(), marks.hour_end());
-    let features = format!("SELECT count() FROM {{processing}}.view_ai_features({window}, shards = 1, shard = 0) WHERE host = '{PROBE_HOST}'");
+    let features = format!(
+        "SELECT count() FROM {{processing}}.view_ai_features({window}, shards = 1, shard = 0) WHERE host = '{PROBE_HOST}'"
+    );
     check(store, "view_ai_features", &features, "0").await
 }

@@ -17,20 +17,25 @@ fn check(block: &[u8]) {
 
 #[test]
 fn fuzz_any_bytes_are_cut_or_refused() {
-    bolero::check!().with_test_time(Duration::from_secs(5)).for_each(|bytes: &[u8]| check(bytes));
+    bolero::check!()
+        .with_test_time(Duration::from_secs(5))
+        .for_each(|bytes: &[u8]| check(bytes));
 }
 
 #[test]
 fn fuzz_damaged_blocks_are_cut_or_refused() {
     let block = sample(7);
-    bolero::check!().with_type::<Vec<(u16, u8)>>().with_test_time(Duration::from_secs(5)).for_each(|edits| {
-        let mut damaged = block.clone();
-        for (at, byte) in edits {
-            let at = usize::from(*at) % damaged.len();
-            damaged[at] = *byte;
-        }
-        check(&damaged);
-    });
+    bolero::check!()
+        .with_type::<Vec<(u16, u8)>>()
+        .with_test_time(Duration::from_secs(5))
+        .for_each(|edits| {
+            let mut damaged = block.clone();
+            for (at, byte) in edits {
+                let at = usize::from(*at) % damaged.len();
+                damaged[at] = *byte;
+            }
+            check(&damaged);
+        });
 }
 
 fn sample(rows: u32) -> Vec<u8> {
@@ -57,10 +62,17 @@ fn halves_of_a_block_hold_its_rows_in_order() {
     for rows in [7, 700] {
         let block = sample(rows);
         let rows = rows as usize;
-        let (first, second) = (cut(&block, 0..rows / 2).unwrap(), cut(&block, rows / 2..rows).unwrap());
+        let (first, second) = (
+            cut(&block, 0..rows / 2).unwrap(),
+            cut(&block, rows / 2..rows).unwrap(),
+        );
         let json = |block: &[u8], idx| String::from_utf8(row_json(block, idx).unwrap()).unwrap();
         for idx in 0..rows {
-            let half = if idx < rows / 2 { json(&first, idx) } else { json(&second, idx - rows / 2) };
+            let half = if idx < rows / 2 {
+                json(&first, idx)
+            } else {
+                json(&second, idx - rows / 2)
+            };
             assert_eq!(half, json(&block, idx));
         }
         assert_eq!(cut(&block, 0..rows).unwrap(), block);
@@ -73,15 +85,35 @@ fn maps_are_cut_and_shown_as_pairs() {
     let mut block = SourceStatusBlock::new();
     for n in 0..4_u64 {
         let dropped = (0..n).map(|idx| (format!("reason-{idx}").into(), idx)).collect();
-        let status = Status { next_seq: n, dropped, last: n == 3 };
-        block.push(&SourceStatusRow { head: &head, status: &status, received: n, lost: 0, duplicates: 0 });
+        let status = Status {
+            next_seq: n,
+            dropped,
+            last: n == 3,
+        };
+        block.push(&SourceStatusRow {
+            head: &head,
+            status: &status,
+            received: n,
+            lost: 0,
+            duplicates: 0,
+        });
     }
     let mut bytes = Vec::new();
     block.finish(&mut bytes);
     let tail = cut(&bytes, 2..4).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&row_json(&tail, 1).unwrap()).unwrap();
-    assert_eq!(json["dropped"], serde_json::json!([["reason-0", 0], ["reason-1", 1], ["reason-2", 2]]));
-    assert_eq!((json["stopped"].as_u64(), json["ts"].as_i64(), json["source"].as_str()), (Some(1), Some(1), Some("demo")));
+    assert_eq!(
+        json["dropped"],
+        serde_json::json!([["reason-0", 0], ["reason-1", 1], ["reason-2", 2]])
+    );
+    assert_eq!(
+        (
+            json["stopped"].as_u64(),
+            json["ts"].as_i64(),
+            json["source"].as_str()
+        ),
+        (Some(1), Some(1), Some("demo"))
+    );
 }
 
 #[test]

@@ -10,35 +10,60 @@ use ja4_schema::apply::apply_timed;
 use ja4_schema::lock::{Lock, Timing};
 use ja4_schema::native::Block;
 use ja4_schema::queries::{self, Query};
-use ja4_schema::rows::{HttpLogsBlock, JoinCorrectionsBlock, QuarantineBlock, SourceStatusBlock, TlsLogsBlock};
-use ja4_schema::{ApplyError, Migration, Names, PlanError, RetentionDays, Store, apply, drift, migrations, plan, status, verify};
+use ja4_schema::rows::{
+    HttpLogsBlock, JoinCorrectionsBlock, QuarantineBlock, SourceStatusBlock, TlsLogsBlock,
+};
+use ja4_schema::{
+    ApplyError, Migration, Names, PlanError, RetentionDays, Store, apply, drift, migrations, plan, status,
+    verify,
+};
 
 #[tokio::test]
 async fn schema_applies_from_empty_and_then_has_nothing_to_do() {
     let Some(store) = empty_store("apply") else { return };
-    let before = plan(&store, &migrations(), &RetentionDays::default()).await.unwrap();
+    let before = plan(&store, &migrations(), &RetentionDays::default())
+        .await
+        .unwrap();
     let n_steps: usize = migrations().iter().map(|migration| migration.steps.len()).sum();
     assert_eq!(before.steps.len(), n_steps);
-    let applied = apply(&store, &migrations(), &RetentionDays::default()).await.unwrap();
+    let applied = apply(&store, &migrations(), &RetentionDays::default())
+        .await
+        .unwrap();
     assert_eq!(applied.steps.len(), n_steps);
-    let again = apply(&store, &migrations(), &RetentionDays::default()).await.unwrap();
+    let again = apply(&store, &migrations(), &RetentionDays::default())
+        .await
+        .unwrap();
     assert!(again.steps.is_empty() && again.retention.is_empty(), "{again:?}");
-    assert!(status(&store).await.unwrap().migrations.iter().all(ja4_schema::apply::RecordedMigration::is_complete));
+    assert!(
+        status(&store)
+            .await
+            .unwrap()
+            .migrations
+            .iter()
+            .all(ja4_schema::apply::RecordedMigration::is_complete)
+    );
     drop_databases(&store).await;
 }
 
 #[tokio::test]
 async fn schema_verify_finds_the_exact_values() {
-    let Some(store) = migrated_store("verify").await else { return };
+    let Some(store) = migrated_store("verify").await else {
+        return;
+    };
     let verified = verify(&store, &migrations()).await.unwrap();
-    assert!(verified.values.len() > 20 && verified.n_objects > 35, "{verified:?}");
+    assert!(
+        verified.values.len() > 20 && verified.n_objects > 35,
+        "{verified:?}"
+    );
     drop_databases(&store).await;
 }
 
 /// Migrations whose statements may each run twice: what a kill between statement and record leads to.
 #[tokio::test]
 async fn schema_statements_may_run_twice() {
-    let Some(store) = migrated_store("twice").await else { return };
+    let Some(store) = migrated_store("twice").await else {
+        return;
+    };
     for step in migrations().iter().flat_map(|migration| &migration.steps) {
         for statement in step.statements(store.names()) {
             store.execute(&statement).await.unwrap();
@@ -51,11 +76,21 @@ async fn schema_statements_may_run_twice() {
 /// Runs in a process of its own, for the test below.
 #[tokio::test]
 async fn child_that_applies() {
-    let Ok(names) = std::env::var("JA4_SCHEMA_CHILD") else { return };
+    let Ok(names) = std::env::var("JA4_SCHEMA_CHILD") else {
+        return;
+    };
     let (logs, processing) = names.split_once(',').unwrap();
-    let store = Store::new(&common::store_url().unwrap(), Names::new(logs, processing).unwrap());
-    let timing = Timing { lease: Duration::from_millis(600), patience: Duration::from_secs(20) };
-    apply_timed(&store, &migrations(), &RetentionDays::default(), timing).await.unwrap();
+    let store = Store::new(
+        &common::store_url().unwrap(),
+        Names::new(logs, processing).unwrap(),
+    );
+    let timing = Timing {
+        lease: Duration::from_millis(600),
+        patience: Duration::from_secs(20),
+    };
+    apply_timed(&store, &migrations(), &RetentionDays::default(), timing)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -80,23 +115,39 @@ async fn schema_is_resumed_after_kills_at_any_statement() {
         n_killed += 1;
     }
     assert!(n_killed >= 3, "the kills came too late to prove anything");
-    apply(&store, &migrations(), &RetentionDays::default()).await.unwrap();
+    apply(&store, &migrations(), &RetentionDays::default())
+        .await
+        .unwrap();
     assert_eq!(drift(&store, &migrations()).await.unwrap(), None);
     let recorded = status(&store).await.unwrap();
-    assert!(recorded.migrations.iter().all(|migration| migration.is_complete() && migration.steps_open.is_empty()), "{recorded:?}");
+    assert!(
+        recorded
+            .migrations
+            .iter()
+            .all(|migration| migration.is_complete() && migration.steps_open.is_empty()),
+        "{recorded:?}"
+    );
     drop_databases(&store).await;
 }
 
 #[tokio::test]
 async fn lock_is_held_by_one_and_runs_out_when_its_holder_is_gone() {
-    let Some(store) = migrated_store("lock").await else { return };
-    let quick = Timing { lease: Duration::from_millis(900), patience: Duration::from_millis(200) };
+    let Some(store) = migrated_store("lock").await else {
+        return;
+    };
+    let quick = Timing {
+        lease: Duration::from_millis(900),
+        patience: Duration::from_millis(200),
+    };
     let first = Lock::acquire(&store, "first", quick).await.unwrap();
     let refused = Lock::acquire(&store, "second", quick).await.unwrap_err();
     assert!(refused.to_string().contains("held by first"), "{refused}");
     // Dropped without release: like a process that was killed.
     drop(first);
-    let patient = Timing { patience: Duration::from_secs(10), ..quick };
+    let patient = Timing {
+        patience: Duration::from_secs(10),
+        ..quick
+    };
     let second = Lock::acquire(&store, "second", patient).await.unwrap();
     second.release().await.unwrap();
     let third = Lock::acquire(&store, "third", quick).await.unwrap();
@@ -106,14 +157,21 @@ async fn lock_is_held_by_one_and_runs_out_when_its_holder_is_gone() {
 
 #[tokio::test]
 async fn lock_is_never_held_by_two_of_many() {
-    let Some(store) = migrated_store("locks").await else { return };
-    let timing = Timing { lease: Duration::from_secs(5), patience: Duration::from_secs(30) };
+    let Some(store) = migrated_store("locks").await else {
+        return;
+    };
+    let timing = Timing {
+        lease: Duration::from_secs(5),
+        patience: Duration::from_secs(30),
+    };
     let holders = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let tasks: Vec<_> = (0..6)
         .map(|idx| {
             let (store, holders) = (store.clone(), holders.clone());
             tokio::spawn(async move {
-                let lock = Lock::acquire(&store, &format!("owner-{idx}"), timing).await.unwrap();
+                let lock = Lock::acquire(&store, &format!("owner-{idx}"), timing)
+                    .await
+                    .unwrap();
                 assert_eq!(holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
@@ -129,29 +187,53 @@ async fn lock_is_never_held_by_two_of_many() {
 
 #[tokio::test]
 async fn schema_refuses_an_edited_migration() {
-    let Some(store) = migrated_store("edited").await else { return };
+    let Some(store) = migrated_store("edited").await else {
+        return;
+    };
     let mut edited = migrations();
     edited[2].checksum = "0".repeat(64);
-    let error = apply(&store, &edited, &RetentionDays::default()).await.unwrap_err();
-    assert!(matches!(&error, ApplyError::Plan(PlanError::ChecksumChanged { label, .. }) if label == "0003_logs"), "{error}");
+    let error = apply(&store, &edited, &RetentionDays::default())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ApplyError::Plan(PlanError::ChecksumChanged { label, .. }) if label == "0003_logs"),
+        "{error}"
+    );
     drop_databases(&store).await;
 }
 
 #[tokio::test]
 async fn drift_names_the_first_difference() {
-    let Some(store) = migrated_store("drift").await else { return };
+    let Some(store) = migrated_store("drift").await else {
+        return;
+    };
     for (statement, object, what) in [
-        ("ALTER TABLE {logs}.http_logs ADD COLUMN extra UInt8", "http_logs", "column extra"),
-        ("ALTER TABLE {logs}.http_logs DROP COLUMN extra, MODIFY COLUMN status UInt32", "http_logs", "column status type"),
+        (
+            "ALTER TABLE {logs}.http_logs ADD COLUMN extra UInt8",
+            "http_logs",
+            "column extra",
+        ),
+        (
+            "ALTER TABLE {logs}.http_logs DROP COLUMN extra, MODIFY COLUMN status UInt32",
+            "http_logs",
+            "column status type",
+        ),
         ("ALTER TABLE {logs}.http_logs MODIFY COLUMN status UInt16", "", ""),
-        ("DROP VIEW {processing}.mv_first_seen", "mv_first_seen", "the object"),
+        (
+            "DROP VIEW {processing}.mv_first_seen",
+            "mv_first_seen",
+            "the object",
+        ),
     ] {
         store.execute(statement).await.unwrap();
         let difference = drift(&store, &migrations()).await.unwrap();
         match (difference, object) {
             (None, "") => {}
             (Some(difference), object) => {
-                assert!(difference.object.ends_with(object) && difference.what.starts_with(what), "{difference}");
+                assert!(
+                    difference.object.ends_with(object) && difference.what.starts_with(what),
+                    "{difference}"
+                );
             }
             (None, object) => panic!("no difference found in {object} after {statement}"),
         }
@@ -161,20 +243,31 @@ async fn drift_names_the_first_difference() {
 
 #[tokio::test]
 async fn retention_follows_the_setting_and_0_keeps_for_ever() {
-    let Some(store) = migrated_store("retention").await else { return };
+    let Some(store) = migrated_store("retention").await else {
+        return;
+    };
     let ttl = async |table: &str| {
-        let sql = format!("SELECT extract(engine_full, 'TTL (.*) SETTINGS') FROM system.tables WHERE database = '{}' AND name = '{table}'", store.names().logs());
+        let sql = format!(
+            "SELECT extract(engine_full, 'TTL (.*) SETTINGS') FROM system.tables WHERE database = '{}' AND name = '{table}'",
+            store.names().logs()
+        );
         store.value(&sql, &[]).await.unwrap().unwrap()
     };
     assert_eq!(ttl("http_logs").await, "toDateTime(recv_ts) + toIntervalDay(30)");
-    let mut days = RetentionDays(BTreeMap::from([("http_logs_days".to_owned(), 3), ("tls_logs_days".to_owned(), 0)]));
+    let mut days = RetentionDays(BTreeMap::from([
+        ("http_logs_days".to_owned(), 3),
+        ("tls_logs_days".to_owned(), 0),
+    ]));
     let changed = apply(&store, &migrations(), &days).await.unwrap();
     assert_eq!(changed.retention.len(), 3, "{changed:?}");
     assert_eq!(ttl("http_logs").await, "toDateTime(recv_ts) + toIntervalDay(3)");
     assert_eq!(ttl("tls_logs").await, "");
     days.0.insert("http_log_days".to_owned(), 1);
     let error = plan(&store, &migrations(), &days).await.unwrap_err().to_string();
-    assert!(error.contains("http_log_days") && error.contains("http_logs_days"), "{error}");
+    assert!(
+        error.contains("http_log_days") && error.contains("http_logs_days"),
+        "{error}"
+    );
     drop_databases(&store).await;
 }
 
@@ -189,45 +282,102 @@ fn with_rebuild() -> Vec<Migration> {
 
 #[tokio::test]
 async fn rebuild_keeps_rows_and_is_resumed_from_every_state() {
-    let Some(store) = migrated_store("rebuild").await else { return };
+    let Some(store) = migrated_store("rebuild").await else {
+        return;
+    };
     let insert = "INSERT INTO {logs}.quarantine (recv_ts, table_name, row_idx) SELECT now64(6), 'http_logs', number FROM numbers(1000)";
     store.execute(insert).await.unwrap();
     let sorting_key = async || {
-        let sql = format!("SELECT sorting_key FROM system.tables WHERE database = '{}' AND name = 'quarantine'", store.names().logs());
+        let sql = format!(
+            "SELECT sorting_key FROM system.tables WHERE database = '{}' AND name = 'quarantine'",
+            store.names().logs()
+        );
         store.value(&sql, &[]).await.unwrap().unwrap()
     };
-    let count = async || store.value("SELECT count(), sum(row_idx) FROM {logs}.quarantine", &[]).await.unwrap().unwrap();
+    let count = async || {
+        store
+            .value("SELECT count(), sum(row_idx) FROM {logs}.quarantine", &[])
+            .await
+            .unwrap()
+            .unwrap()
+    };
     // A copy that was cut off half way.
-    store.execute("CREATE TABLE {logs}.quarantine__rebuilt AS {logs}.quarantine").await.unwrap();
-    store.execute("INSERT INTO {logs}.quarantine__rebuilt (row_idx) VALUES (1)").await.unwrap();
-    apply(&store, &with_rebuild(), &RetentionDays::default()).await.unwrap();
-    assert_eq!((sorting_key().await.as_str(), count().await.as_str()), ("recv_ts", "1000"));
-    let retention = apply(&store, &with_rebuild(), &RetentionDays::default()).await.unwrap();
+    store
+        .execute("CREATE TABLE {logs}.quarantine__rebuilt AS {logs}.quarantine")
+        .await
+        .unwrap();
+    store
+        .execute("INSERT INTO {logs}.quarantine__rebuilt (row_idx) VALUES (1)")
+        .await
+        .unwrap();
+    apply(&store, &with_rebuild(), &RetentionDays::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        (sorting_key().await.as_str(), count().await.as_str()),
+        ("recv_ts", "1000")
+    );
+    let retention = apply(&store, &with_rebuild(), &RetentionDays::default())
+        .await
+        .unwrap();
     assert!(retention.steps.is_empty());
     // Killed after the swap and before the record: the old table is still there under the shadow's name.
-    store.execute("CREATE TABLE {logs}.quarantine__rebuilt AS {logs}.quarantine").await.unwrap();
-    store.execute("ALTER TABLE {logs}.quarantine__rebuilt MODIFY COMMENT 'old'").await.unwrap();
+    store
+        .execute("CREATE TABLE {logs}.quarantine__rebuilt AS {logs}.quarantine")
+        .await
+        .unwrap();
+    store
+        .execute("ALTER TABLE {logs}.quarantine__rebuilt MODIFY COMMENT 'old'")
+        .await
+        .unwrap();
     let version = migrations().len() + 1;
     store.execute(&format!("ALTER TABLE {{processing}}.schema_steps DELETE WHERE version = {version} AND state = 'done' SETTINGS mutations_sync = 1")).await.unwrap();
-    let applied = apply(&store, &with_rebuild(), &RetentionDays::default()).await.unwrap();
+    let applied = apply(&store, &with_rebuild(), &RetentionDays::default())
+        .await
+        .unwrap();
     assert_eq!(applied.steps.len(), 1);
     assert_eq!(count().await, "1000");
-    let left = store.value(&format!("SELECT count() FROM system.tables WHERE database = '{}' AND name = 'quarantine__rebuilt'", store.names().logs()), &[]).await.unwrap();
+    let left = store
+        .value(
+            &format!(
+                "SELECT count() FROM system.tables WHERE database = '{}' AND name = 'quarantine__rebuilt'",
+                store.names().logs()
+            ),
+            &[],
+        )
+        .await
+        .unwrap();
     assert_eq!(left.as_deref(), Some("0"));
     drop_databases(&store).await;
 }
 
 #[tokio::test]
 async fn rebuild_of_a_view_s_source_keeps_the_view_going() {
-    let Some(store) = migrated_store("rebuildmv").await else { return };
+    let Some(store) = migrated_store("rebuildmv").await else {
+        return;
+    };
     let text = "-- Other granularity.\n-- kind: rebuild\n-- min_writer: 0.1.0\n\n-- step: http_logs\nCREATE TABLE IF NOT EXISTS {logs}.http_logs__rebuilt{local}{on_cluster} AS {logs}.http_logs\nENGINE = {replicated}MergeTree PARTITION BY toDate(recv_ts) ORDER BY (toStartOfHour(ts), src_ip) SETTINGS {dedup_window} = 10000;\n";
     fill(&store, 5_000).await;
     let mut all = migrations();
     all.push(Migration::parse(&format!("{:04}_x.sql", all.len() + 1), text).unwrap());
     apply(&store, &all, &RetentionDays::default()).await.unwrap();
     fill(&store, 5_000).await;
-    assert_eq!(store.value("SELECT count() FROM {logs}.http_logs", &[]).await.unwrap().as_deref(), Some("10000"));
-    assert_eq!(store.value("SELECT sum(requests) FROM {processing}.agg_traffic_1m", &[]).await.unwrap().as_deref(), Some("10000"));
+    assert_eq!(
+        store
+            .value("SELECT count() FROM {logs}.http_logs", &[])
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("10000")
+    );
+    assert_eq!(
+        store
+            .value("SELECT sum(requests) FROM {processing}.agg_traffic_1m", &[])
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("10000")
+    );
     drop_databases(&store).await;
 }
 
@@ -264,22 +414,40 @@ fn param_value(name: &str, now: i64) -> String {
 }
 
 async fn run(store: &Store, query: Query, overrides: &[(&str, &str)]) -> usize {
-    let now: i64 = store.value("SELECT toString(toUnixTimestamp(now()))", &[]).await.unwrap().unwrap().parse().unwrap();
+    let now: i64 = store
+        .value("SELECT toString(toUnixTimestamp(now()))", &[])
+        .await
+        .unwrap()
+        .unwrap()
+        .parse()
+        .unwrap();
     let values: Vec<(&str, String)> = query
         .params()
         .iter()
         .map(|(name, _)| {
             let given = overrides.iter().find(|(known, _)| known == name);
-            (*name, given.map_or_else(|| param_value(name, now), |(_, value)| (*value).to_owned()))
+            (
+                *name,
+                given.map_or_else(|| param_value(name, now), |(_, value)| (*value).to_owned()),
+            )
         })
         .collect();
-    let params: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    store.rows(query.text(), &params).await.unwrap_or_else(|error| panic!("{}: {error}: {:?}", query.name, error.source)).len()
+    let params: Vec<(&str, &str)> = values
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    store
+        .rows(query.text(), &params)
+        .await
+        .unwrap_or_else(|error| panic!("{}: {error}: {:?}", query.name, error.source))
+        .len()
 }
 
 #[tokio::test]
 async fn schema_queries_run_on_an_empty_store() {
-    let Some(store) = migrated_store("queriesempty").await else { return };
+    let Some(store) = migrated_store("queriesempty").await else {
+        return;
+    };
     for query in queries::all() {
         run(&store, query, &[]).await;
     }
@@ -288,14 +456,21 @@ async fn schema_queries_run_on_an_empty_store() {
 
 #[tokio::test]
 async fn schema_queries_answer_on_a_full_store() {
-    let Some(store) = migrated_store("queriesfull").await else { return };
+    let Some(store) = migrated_store("queriesfull").await else {
+        return;
+    };
     fill(&store, 40_000).await;
     let client = store
         .rows("SELECT toString(src_ip), toString(boot), toString(seq), toString(ts) FROM {logs}.http_logs WHERE (src_ip, ja4, host) IN (SELECT src_ip, ja4, host FROM {processing}.ml_all_scores) LIMIT 1", &[])
         .await
         .unwrap();
     let [src_ip, boot, seq, ts] = <[String; 4]>::try_from(client[0].clone()).unwrap();
-    let overrides = [("src_ip", src_ip.as_str()), ("boot", &boot), ("seq", &seq), ("ts", &ts)];
+    let overrides = [
+        ("src_ip", src_ip.as_str()),
+        ("boot", &boot),
+        ("seq", &seq),
+        ("ts", &ts),
+    ];
     for query in queries::all() {
         let n_rows = run(&store, query, &overrides).await;
         assert!(n_rows > 0, "{} has no rows on a full store", query.name);
@@ -305,10 +480,18 @@ async fn schema_queries_answer_on_a_full_store() {
 
 #[tokio::test]
 async fn aggregates_equal_their_recomputation() {
-    let Some(store) = migrated_store("aggregates").await else { return };
+    let Some(store) = migrated_store("aggregates").await else {
+        return;
+    };
     fill(&store, 30_000).await;
     let query = Query::named("check_aggregates").unwrap();
-    let rows = store.rows(query.text(), &[("from", "2020-01-01 00:00:00"), ("to", "2100-01-01 00:00:00")]).await.unwrap();
+    let rows = store
+        .rows(
+            query.text(),
+            &[("from", "2020-01-01 00:00:00"), ("to", "2100-01-01 00:00:00")],
+        )
+        .await
+        .unwrap();
     assert!(rows.len() >= 20);
     for row in rows {
         assert_eq!(row[1], row[2], "{}", row[0]);
@@ -321,10 +504,20 @@ fn no_view_exists_that_nothing_reads() {
     let migrations = migrations();
     let steps: Vec<_> = migrations.iter().flat_map(|migration| &migration.steps).collect();
     let readers: Vec<&str> = queries::all().map(|query| query.text()).collect();
-    for step in steps.iter().filter(|step| step.sql.starts_with("CREATE OR REPLACE VIEW")) {
-        let reads = |text: &&str| text.contains(&format!(".{}", step.name)) && !text.starts_with(&format!("CREATE OR REPLACE VIEW {{processing}}.{}{{", step.name));
+    for step in steps
+        .iter()
+        .filter(|step| step.sql.starts_with("CREATE OR REPLACE VIEW"))
+    {
+        let reads = |text: &&str| {
+            text.contains(&format!(".{}", step.name))
+                && !text.starts_with(&format!("CREATE OR REPLACE VIEW {{processing}}.{}{{", step.name))
+        };
         let views = steps.iter().map(|other| other.sql.as_str());
-        assert!(readers.iter().copied().chain(views).any(|text| reads(&text)), "{} is read by nothing", step.name);
+        assert!(
+            readers.iter().copied().chain(views).any(|text| reads(&text)),
+            "{} is read by nothing",
+            step.name
+        );
     }
 }
 
@@ -333,18 +526,31 @@ fn every_table_is_read_by_a_query_or_view_and_explains_its_key() {
     let migrations = migrations();
     let steps: Vec<_> = migrations.iter().flat_map(|migration| &migration.steps).collect();
     for step in steps.iter().filter(|step| step.sql.starts_with("CREATE TABLE")) {
-        assert!(step.key.as_ref().is_some_and(|key| key.len() > 10), "{} does not say which query its key serves", step.name);
-        assert!(step.sharding.is_some(), "{} has no sharding expression", step.name);
+        assert!(
+            step.key.as_ref().is_some_and(|key| key.len() > 10),
+            "{} does not say which query its key serves",
+            step.name
+        );
+        assert!(
+            step.sharding.is_some(),
+            "{} has no sharding expression",
+            step.name
+        );
         let name = format!(".{}", step.name);
         let read = queries::all().any(|query| query.text().contains(&name))
-            || steps.iter().any(|other| other.name != step.name && (other.sql.contains(&name) || other.sql.contains(&format!("'{}'", step.name))));
+            || steps.iter().any(|other| {
+                other.name != step.name
+                    && (other.sql.contains(&name) || other.sql.contains(&format!("'{}'", step.name)))
+            });
         assert!(read, "{} is read by nothing", step.name);
     }
 }
 
 #[tokio::test]
 async fn every_column_and_table_has_a_comment() {
-    let Some(store) = migrated_store("comments").await else { return };
+    let Some(store) = migrated_store("comments").await else {
+        return;
+    };
     let names = store.names();
     let databases = format!("('{}', '{}')", names.logs(), names.processing());
     let bare = store
@@ -362,7 +568,9 @@ async fn every_column_and_table_has_a_comment() {
 
 #[tokio::test]
 async fn every_table_that_an_insert_reaches_remembers_tokens() {
-    let Some(store) = migrated_store("windows").await else { return };
+    let Some(store) = migrated_store("windows").await else {
+        return;
+    };
     let names = store.names();
     let without = store
         .rows(
@@ -382,9 +590,17 @@ async fn every_table_that_an_insert_reaches_remembers_tokens() {
 
 #[tokio::test]
 async fn max_requests_per_sec_is_always_0() {
-    let Some(store) = migrated_store("deprecated").await else { return };
+    let Some(store) = migrated_store("deprecated").await else {
+        return;
+    };
     fill(&store, 5_000).await;
-    let found = store.value("SELECT max(max_requests_per_sec) FROM {processing}.view_ai_features_24h(shards = 1, shard = 0)", &[]).await.unwrap();
+    let found = store
+        .value(
+            "SELECT max(max_requests_per_sec) FROM {processing}.view_ai_features_24h(shards = 1, shard = 0)",
+            &[],
+        )
+        .await
+        .unwrap();
     assert_eq!(found.as_deref(), Some("0"));
     drop_databases(&store).await;
 }
@@ -392,7 +608,11 @@ async fn max_requests_per_sec_is_always_0() {
 async fn assert_columns<B: Block>(store: &Store) {
     let rows = store
         .rows(
-            &format!("SELECT name, type, default_kind FROM system.columns WHERE database = '{}' AND table = '{}'", store.names().logs(), B::TABLE),
+            &format!(
+                "SELECT name, type, default_kind FROM system.columns WHERE database = '{}' AND table = '{}'",
+                store.names().logs(),
+                B::TABLE
+            ),
             &[],
         )
         .await
@@ -404,13 +624,18 @@ async fn assert_columns<B: Block>(store: &Store) {
         .filter(|row| !matches!(row[2].as_str(), "ALIAS" | "DEFAULT"))
         .map(|row| (row[0].clone(), wire(&row[1])))
         .collect();
-    let builder: BTreeSet<(String, String)> = B::COLUMNS.iter().map(|(name, type_name)| ((*name).to_owned(), (*type_name).to_owned())).collect();
+    let builder: BTreeSet<(String, String)> = B::COLUMNS
+        .iter()
+        .map(|(name, type_name)| ((*name).to_owned(), (*type_name).to_owned()))
+        .collect();
     assert_eq!(builder, table, "{}", B::TABLE);
 }
 
 #[tokio::test]
 async fn schema_table_columns_match_the_builders() {
-    let Some(store) = migrated_store("columns").await else { return };
+    let Some(store) = migrated_store("columns").await else {
+        return;
+    };
     assert_columns::<HttpLogsBlock>(&store).await;
     assert_columns::<TlsLogsBlock>(&store).await;
     assert_columns::<JoinCorrectionsBlock>(&store).await;
@@ -421,12 +646,17 @@ async fn schema_table_columns_match_the_builders() {
 
 #[test]
 fn cluster_mode_replicates_and_distributes() {
-    let names = Names::new("ja4_logs", "ja4_processing").unwrap().on_cluster("main").unwrap();
+    let names = Names::new("ja4_logs", "ja4_processing")
+        .unwrap()
+        .on_cluster("main")
+        .unwrap();
     let text: String = migrations()
         .iter()
         .flat_map(|migration| migration.steps.iter().map(move |step| (migration.label(), step)))
         .flat_map(|(label, step)| {
-            step.statements(&names).into_iter().map(move |statement| format!("-- {label}/{}\n{statement};\n\n", step.name))
+            step.statements(&names)
+                .into_iter()
+                .map(move |statement| format!("-- {label}/{}\n{statement};\n\n", step.name))
         })
         .collect();
     assert!(!text.contains("{local}") && !text.contains("{replicated}") && !text.contains("{on_cluster}"));
@@ -437,24 +667,38 @@ fn cluster_mode_replicates_and_distributes() {
 fn file_lists_are_those_of_the_folders() {
     let root = env!("CARGO_MANIFEST_DIR");
     let files = |folder: &str| -> Vec<String> {
-        let mut files: Vec<String> =
-            std::fs::read_dir(format!("{root}/{folder}")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut files: Vec<String> = std::fs::read_dir(format!("{root}/{folder}"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         files.sort();
         files
     };
-    let migrations: Vec<String> = migrations().iter().map(|migration| format!("{}.sql", migration.label())).collect();
+    let migrations: Vec<String> = migrations()
+        .iter()
+        .map(|migration| format!("{}.sql", migration.label()))
+        .collect();
     assert_eq!(files("migrations"), migrations);
-    let queries: Vec<String> = queries::all().map(|query| format!("{}.sql", query.name)).collect();
+    let queries: Vec<String> = queries::all()
+        .map(|query| format!("{}.sql", query.name))
+        .collect();
     assert_eq!(files("queries"), queries);
 }
 
 #[tokio::test]
 async fn database_schema_document_is_not_stale() {
-    let Some(store) = migrated_store("doc").await else { return };
-    let text = ja4_schema::doc::database_schema(&store, &migrations()).await.unwrap();
+    let Some(store) = migrated_store("doc").await else {
+        return;
+    };
+    let text = ja4_schema::doc::database_schema(&store, &migrations())
+        .await
+        .unwrap();
     drop_databases(&store).await;
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/database-schema.md");
     let on_disk = std::fs::read_to_string(path).unwrap();
     let first = on_disk.lines().zip(text.lines()).find(|(old, new)| old != new);
-    assert!(on_disk == text, "docs/database-schema.md is stale: run `cargo run -p ja4-schema --bin schema-doc -- --write`; first difference: {first:?}");
+    assert!(
+        on_disk == text,
+        "docs/database-schema.md is stale: run `cargo run -p ja4-schema --bin schema-doc -- --write`; first difference: {first:?}"
+    );
 }

@@ -57,7 +57,6 @@ enum Refusal {
 }
 
 /// The sender's surroundings.
-#[derive(Debug)]
 pub(crate) struct Sender {
     pub(crate) client: Client,
     pub(crate) logs_database: String,
@@ -70,9 +69,11 @@ pub(crate) struct Sender {
     pub(crate) notify: Box<dyn Fn() + Send>,
 }
 
-impl std::fmt::Debug for Box<dyn Fn() + Send> {
+impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("notify")
+        f.debug_struct("Sender")
+            .field("outbox", &self.outbox)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +111,11 @@ impl Sender {
         let mut rest = Bytes::from(outgoing.payload.to_vec());
         for block in &outgoing.meta.blocks {
             if block.bytes > rest.len() {
-                tracing::error!("segment {} is shorter than it says: its block of {} is left out", outgoing.id, block.table);
+                tracing::error!(
+                    "segment {} is shorter than it says: its block of {} is left out",
+                    outgoing.id,
+                    block.table
+                );
                 *refused.entry(block.table.clone()).or_insert(0) += block.rows;
                 continue;
             }
@@ -129,18 +134,26 @@ impl Sender {
         // Depth first; the path of halves is part of the token. At most 17 levels for 100 000 rows.
         let mut todo = vec![(body, block.token.clone(), 0_u32)];
         while let Some((body, token, first_row)) = todo.pop() {
-            let Err(reason) = self.insert_until_decided(&block.sql, &token, &body).await? else { continue };
+            let Err(reason) = self.insert_until_decided(&block.sql, &token, &body).await? else {
+                continue;
+            };
             match native::n_rows(&body) {
                 Ok(n_rows) if n_rows > 1 => {
                     let half = n_rows / 2;
                     match (native::cut(&body, 0..half), native::cut(&body, half..n_rows)) {
                         (Ok(left), Ok(right)) => {
                             let offset = u32::try_from(half).unwrap_or(u32::MAX);
-                            todo.push((right.into(), format!("{token}/1"), first_row.saturating_add(offset)));
+                            todo.push((
+                                right.into(),
+                                format!("{token}/1"),
+                                first_row.saturating_add(offset),
+                            ));
                             todo.push((left.into(), format!("{token}/0"), first_row));
                         }
                         (Err(error), _) | (_, Err(error)) => {
-                            tracing::error!("block {token} cannot be cut, its {n_rows} rows are refused: {error}");
+                            tracing::error!(
+                                "block {token} cannot be cut, its {n_rows} rows are refused: {error}"
+                            );
                             n_refused += n_rows as u64;
                         }
                     }
@@ -150,7 +163,10 @@ impl Sender {
                     n_refused += 1;
                 }
                 Err(error) => {
-                    tracing::error!("block {token} is malformed, its {} rows are refused: {error}", block.rows);
+                    tracing::error!(
+                        "block {token} is malformed, its {} rows are refused: {error}",
+                        block.rows
+                    );
                     return Some(block.rows);
                 }
             }
@@ -165,8 +181,16 @@ impl Sender {
         Some(n_refused)
     }
 
-    async fn quarantine(&self, block: &BlockMeta, token: &str, row_idx: u32, body: &[u8], reason: &str) -> Option<()> {
-        let row_json = native::row_json(body, 0).unwrap_or_else(|error| format!("{{\"unreadable\":\"{error}\"}}").into());
+    async fn quarantine(
+        &self,
+        block: &BlockMeta,
+        token: &str,
+        row_idx: u32,
+        body: &[u8],
+        reason: &str,
+    ) -> Option<()> {
+        let row_json = native::row_json(body, 0)
+            .unwrap_or_else(|error| format!("{{\"unreadable\":\"{error}\"}}").into());
         let mut quarantine = QuarantineBlock::new();
         quarantine.push(&QuarantinedRow {
             refused_ns: crate::clock::wall_ns(),
@@ -199,7 +223,12 @@ impl Sender {
                 }
                 Err(Refusal::Content(reason)) => return Some(Err(reason)),
                 Err(Refusal::Other(reason)) => {
-                    if self.admin.unready().iter().all(|(condition, _)| *condition != "store") {
+                    if self
+                        .admin
+                        .unready()
+                        .iter()
+                        .all(|(condition, _)| *condition != "store")
+                    {
                         tracing::warn!("store does not take a batch, it is kept and sent again: {reason}");
                     }
                     self.admin.set_unready("store", &reason);
@@ -262,7 +291,12 @@ mod tests {
 
     #[test]
     fn only_errors_about_the_rows_lead_to_quarantine() {
-        let classify = |text: &str| matches!(classify(&clickhouse::error::Error::BadResponse(text.into())), Refusal::Content(_));
+        let classify = |text: &str| {
+            matches!(
+                classify(&clickhouse::error::Error::BadResponse(text.into())),
+                Refusal::Content(_)
+            )
+        };
         assert!(classify("Code: 117. DB::Exception: bad row"));
         assert!(!classify("Code: 60. DB::Exception: no such table"));
         assert!(!classify("Code: 241. DB::Exception: memory limit"));

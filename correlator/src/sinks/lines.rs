@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use ja4_common::ledger::Stage;
+
 /// Chunks in the queue; with [`CHUNK_BYTES`] this is 16 MiB at most.
 const QUEUE_CHUNKS: usize = 256;
 /// Bytes after which a chunk is handed to the writer.
@@ -29,6 +31,7 @@ pub(crate) struct Lines {
     queue: Option<SyncSender<(Vec<u8>, u64)>>,
     writer: Option<JoinHandle<()>>,
     counts: Arc<LineCounts>,
+    name: &'static str,
 }
 
 /// Counts of a sink of lines: `received = written + dropped + pending`.
@@ -52,11 +55,24 @@ impl Lines {
             Target::File(path) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?),
             Target::Stdout => Box::new(std::io::stdout()),
         };
+        let name = match target {
+            Target::File(_) => "file",
+            Target::Stdout => "stdout",
+        };
         let (queue, chunks) = sync_channel(QUEUE_CHUNKS);
         let counts = Arc::new(LineCounts::default());
         let shared = Arc::clone(&counts);
-        let writer = std::thread::Builder::new().name("lines".into()).spawn(move || write_all(out, &chunks, &shared))?;
-        Ok(Self { chunk: Vec::with_capacity(CHUNK_BYTES), rows_in_chunk: 0, queue: Some(queue), writer: Some(writer), counts })
+        let writer = std::thread::Builder::new()
+            .name("lines".into())
+            .spawn(move || write_all(out, &chunks, &shared))?;
+        Ok(Self {
+            chunk: Vec::with_capacity(CHUNK_BYTES),
+            rows_in_chunk: 0,
+            queue: Some(queue),
+            writer: Some(writer),
+            counts,
+            name,
+        })
     }
 
     /// Appends one record; `write` gives its JSON without a line end.
@@ -78,14 +94,26 @@ impl Lines {
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
         let rows = std::mem::take(&mut self.rows_in_chunk);
         if let Some(queue) = &self.queue {
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send((chunk, rows)) {
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send((chunk, rows))
+            {
                 self.counts.overflow.fetch_add(rows, Ordering::Relaxed);
             }
         }
     }
 
-    pub(crate) fn counts(&self) -> Arc<LineCounts> {
-        Arc::clone(&self.counts)
+    /// The sink as a stage of the ledger.
+    pub(crate) fn stage(&self) -> Stage {
+        let counts = &self.counts;
+        let mut stage = Stage::new(format!("{}.records", self.name));
+        // What came later is read first, so that a row under way is never counted out before in.
+        stage.drop_for("queue_full", counts.overflow.load(Ordering::Acquire));
+        stage.drop_for("write_failed", counts.failed.load(Ordering::Acquire));
+        stage.passed = counts.written.load(Ordering::Acquire);
+        stage.received = counts.received.load(Ordering::Acquire);
+        stage.pending = stage
+            .received
+            .saturating_sub(stage.passed + stage.dropped_total());
+        stage
     }
 
     /// Writes all that is queued and ends the writer.

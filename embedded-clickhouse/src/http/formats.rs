@@ -17,9 +17,23 @@ pub enum Streaming {
 /// Says how to stream a format.
 pub fn streaming(format: &str) -> Streaming {
     match format.to_ascii_lowercase().as_str() {
-        "rowbinary" | "native" | "jsoneachrow" | "jsonlines" | "ndjson" | "jsoncompacteachrow" | "jsonstringseachrow"
-        | "jsoncompactstringseachrow" | "tabseparated" | "tsv" | "tabseparatedraw" | "tsvraw" | "raw" | "csv"
-        | "lineasstring" | "rawblob" | "null" => Streaming::Concatenate,
+        "rowbinary"
+        | "native"
+        | "jsoneachrow"
+        | "jsonlines"
+        | "ndjson"
+        | "jsoncompacteachrow"
+        | "jsonstringseachrow"
+        | "jsoncompactstringseachrow"
+        | "tabseparated"
+        | "tsv"
+        | "tabseparatedraw"
+        | "tsvraw"
+        | "raw"
+        | "csv"
+        | "lineasstring"
+        | "rawblob"
+        | "null" => Streaming::Concatenate,
         "rowbinarywithnamesandtypes" => Streaming::DropRepeatedHeader,
         _ => Streaming::Whole,
     }
@@ -29,15 +43,23 @@ pub fn streaming(format: &str) -> Streaming {
 pub fn content_type(format: &str) -> &'static str {
     let format = format.to_ascii_lowercase();
     match format.as_str() {
-        "json" | "jsoncompact" | "jsonstrings" | "jsoncolumns" | "jsoncolumnswithmetadata" => "application/json; charset=UTF-8",
+        "json" | "jsoncompact" | "jsonstrings" | "jsoncolumns" | "jsoncolumnswithmetadata" => {
+            "application/json; charset=UTF-8"
+        }
         "jsoneachrow" | "jsonlines" | "ndjson" | "jsoncompacteachrow" | "jsonstringseachrow" => {
             "application/x-ndjson; charset=UTF-8"
         }
         "csv" | "csvwithnames" | "csvwithnamesandtypes" => "text/csv; charset=UTF-8; header=absent",
-        "rowbinary" | "rowbinarywithnames" | "rowbinarywithnamesandtypes" | "native" | "parquet" | "arrow" | "arrowstream" => {
-            "application/octet-stream"
+        "rowbinary"
+        | "rowbinarywithnames"
+        | "rowbinarywithnamesandtypes"
+        | "native"
+        | "parquet"
+        | "arrow"
+        | "arrowstream" => "application/octet-stream",
+        _ if format.starts_with("tabseparated") || format.starts_with("tsv") => {
+            "text/tab-separated-values; charset=UTF-8"
         }
-        _ if format.starts_with("tabseparated") || format.starts_with("tsv") => "text/tab-separated-values; charset=UTF-8",
         _ => "text/plain; charset=UTF-8",
     }
 }

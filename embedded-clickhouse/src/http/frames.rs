@@ -65,7 +65,11 @@ impl FrameDecoder {
     /// # Errors
     /// When a frame is not complete.
     pub fn finish(&self) -> Result<(), FrameError> {
-        if self.buffer.is_empty() { Ok(()) } else { Err(FrameError::Truncated) }
+        if self.buffer.is_empty() {
+            Ok(())
+        } else {
+            Err(FrameError::Truncated)
+        }
     }
 
     fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
@@ -98,12 +102,19 @@ impl FrameDecoder {
         }
         frame.advance(HEADER_BYTES);
         if method == METHOD_NONE {
-            return if frame.len() == data_size as usize { Ok(Some(frame)) } else { Err(FrameError::Size(data_size)) };
+            return if frame.len() == data_size as usize {
+                Ok(Some(frame))
+            } else {
+                Err(FrameError::Size(data_size))
+            };
         }
         let data = lz4_flex::block::decompress(&frame, data_size as usize)
             .map_err(|error| FrameError::Lz4(error.to_string()))?;
         if data.len() != data_size as usize {
-            return Err(FrameError::Lz4(format!("{} bytes instead of {data_size}", data.len())));
+            return Err(FrameError::Lz4(format!(
+                "{} bytes instead of {data_size}",
+                data.len()
+            )));
         }
         Ok(Some(data.into()))
     }
@@ -174,7 +185,10 @@ mod tests {
         frame.push(METHOD_LZ4);
         frame.extend_from_slice(&100_u32.to_le_bytes());
         frame.extend_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(FrameDecoder::default().push(&frame), Err(FrameError::Size(u32::MAX)));
+        assert_eq!(
+            FrameDecoder::default().push(&frame),
+            Err(FrameError::Size(u32::MAX))
+        );
     }
 
     proptest! {

@@ -70,7 +70,12 @@ impl Request {
     /// For what cannot be read and for parameters of the interface that this store does not offer.
     pub fn parse(url_query: &str, headers: &HeaderMap) -> Result<Self, Exception> {
         let mut request = Self::default();
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
         request.database = header("x-clickhouse-database");
         request.default_format = header("x-clickhouse-format");
         for (n, pair) in url_query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
@@ -101,19 +106,34 @@ impl Request {
             "compress" => self.compress = flag(&value),
             "query_id" => self.query_id = Some(text(value, &name)?),
             // Names of the interface that need nothing done: answers are never held back or compressed by HTTP.
-            "buffer_size" | "wait_end_of_query" | "enable_http_compression" | "http_zlib_compression_level"
-            | "send_progress_in_http_headers" | "http_headers_progress_interval_ms" | "client_protocol_version"
-            | "quota_key" | "stacktrace" => {}
+            "buffer_size"
+            | "wait_end_of_query"
+            | "enable_http_compression"
+            | "http_zlib_compression_level"
+            | "send_progress_in_http_headers"
+            | "http_headers_progress_interval_ms"
+            | "client_protocol_version"
+            | "quota_key"
+            | "stacktrace" => {}
             "user" | "password" => {
-                return Err(bad("credentials in the URL end up in logs: send X-ClickHouse-Key, basic or bearer authorization"));
+                return Err(bad(
+                    "credentials in the URL end up in logs: send X-ClickHouse-Key, basic or bearer authorization",
+                ));
             }
-            "session_id" | "session_timeout" | "session_check" | "session_timezone" if name != "session_timezone" => {
+            "session_id" | "session_timeout" | "session_check" | "session_timezone"
+                if name != "session_timezone" =>
+            {
                 return Err(Exception::new(
                     code::SUPPORT_IS_DISABLED,
                     "sessions are not supported by the embedded store: send settings with each request",
                 ));
             }
-            "role" => return Err(Exception::new(code::UNKNOWN_ROLE, "the embedded store has no roles, but one token per class of client")),
+            "role" => {
+                return Err(Exception::new(
+                    code::UNKNOWN_ROLE,
+                    "the embedded store has no roles, but one token per class of client",
+                ));
+            }
             _ => {
                 let value = text(value, &name)?;
                 self.settings.push((name, value));
@@ -124,7 +144,11 @@ impl Request {
 
     /// Value of a setting, the last one when it is named twice.
     pub fn setting(&self, name: &str) -> Option<&str> {
-        self.settings.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.settings
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -136,19 +160,30 @@ fn flag(value: &[u8]) -> bool {
 pub fn claim(headers: &HeaderMap) -> Option<Claim> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(key) = header("x-clickhouse-key") {
-        let user = header("x-clickhouse-user").filter(|u| !u.is_empty()).map(str::to_owned);
-        return Some(Claim { user, token: key.to_owned() });
+        let user = header("x-clickhouse-user")
+            .filter(|u| !u.is_empty())
+            .map(str::to_owned);
+        return Some(Claim {
+            user,
+            token: key.to_owned(),
+        });
     }
     let (scheme, value) = header("authorization")?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(Claim { user: None, token: value.trim().to_owned() });
+        return Some(Claim {
+            user: None,
+            token: value.trim().to_owned(),
+        });
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let decoded = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
     let (user, token) = decoded.split_once(':')?;
-    Some(Claim { user: Some(user.to_owned()), token: token.to_owned() })
+    Some(Claim {
+        user: Some(user.to_owned()),
+        token: token.to_owned(),
+    })
 }
 
 /// The boundary of a multipart form, None for other bodies.
@@ -160,7 +195,9 @@ pub fn multipart_boundary(headers: &HeaderMap) -> Option<String> {
     }
     let boundary = rest.split(';').find_map(|part| {
         let (name, value) = part.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"').to_owned())
+        name.trim()
+            .eq_ignore_ascii_case("boundary")
+            .then(|| value.trim().trim_matches('"').to_owned())
     })?;
     (!boundary.is_empty()).then_some(boundary)
 }
@@ -182,12 +219,16 @@ pub fn multipart_fields(body: &[u8], boundary: &str) -> Result<Vec<(String, Vec<
         if fields.len() == MAX_PAIRS {
             return Err(bad(format_args!("more than {MAX_PAIRS} fields in the form")));
         }
-        rest = rest.strip_prefix(b"\r\n").ok_or_else(|| bad("a boundary of the form is not followed by a line end"))?;
-        let head_end = find(rest, b"\r\n\r\n").ok_or_else(|| bad("a field of the form has no end of its head"))?;
+        rest = rest
+            .strip_prefix(b"\r\n")
+            .ok_or_else(|| bad("a boundary of the form is not followed by a line end"))?;
+        let head_end =
+            find(rest, b"\r\n\r\n").ok_or_else(|| bad("a field of the form has no end of its head"))?;
         let name = field_name(&rest[..head_end])?;
         let value = &rest[head_end + 4..];
         let closing = format!("\r\n{delimiter}");
-        let value_end = find(value, closing.as_bytes()).ok_or_else(|| bad("the form ends before its closing boundary"))?;
+        let value_end = find(value, closing.as_bytes())
+            .ok_or_else(|| bad("the form ends before its closing boundary"))?;
         fields.push((name, value[..value_end].to_vec()));
         rest = &value[value_end + closing.len()..];
     }
@@ -197,7 +238,10 @@ fn field_name(head: &[u8]) -> Result<String, Exception> {
     let head = std::str::from_utf8(head).map_err(|_| bad("the head of a form's field is not UTF-8"))?;
     let disposition = head
         .split("\r\n")
-        .find_map(|line| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("content-disposition")))
+        .find_map(|line| {
+            line.split_once(':')
+                .filter(|(n, _)| n.eq_ignore_ascii_case("content-disposition"))
+        })
         .map(|(_, value)| value)
         .ok_or_else(|| bad("a field of the form has no Content-Disposition"))?;
     let mut name = None;
@@ -205,7 +249,10 @@ fn field_name(head: &[u8]) -> Result<String, Exception> {
         match part.trim().split_once('=') {
             Some(("name", value)) => name = Some(value.trim_matches('"').to_owned()),
             Some(("filename" | "filename*", _)) => {
-                return Err(Exception::new(code::SUPPORT_IS_DISABLED, "external tables in forms are not supported"));
+                return Err(Exception::new(
+                    code::SUPPORT_IS_DISABLED,
+                    "external tables in forms are not supported",
+                ));
             }
             _ => {}
         }
@@ -227,7 +274,10 @@ mod tests {
 
     #[test]
     fn unknown_names_are_settings_and_the_rest_has_its_place() {
-        let request = parse("query=SELECT+1%2B1&database=d&max_threads=2&param_x=a%09b&decompress=1&default_format=JSON").unwrap();
+        let request = parse(
+            "query=SELECT+1%2B1&database=d&max_threads=2&param_x=a%09b&decompress=1&default_format=JSON",
+        )
+        .unwrap();
         assert_eq!(request.query.as_deref(), Some(&b"SELECT 1+1"[..]));
         assert_eq!(request.database.as_deref(), Some("d"));
         assert_eq!(request.settings, [("max_threads".to_owned(), "2".to_owned())]);
@@ -238,7 +288,14 @@ mod tests {
 
     #[test]
     fn broken_escapes_sessions_and_secrets_in_the_url_are_refused() {
-        for query in ["query=%4", "query=%zz", "session_id=x", "role=x", "password=x", "a=%ff"] {
+        for query in [
+            "query=%4",
+            "query=%zz",
+            "session_id=x",
+            "role=x",
+            "password=x",
+            "a=%ff",
+        ] {
             assert!(parse(query).is_err(), "{query}");
         }
     }
@@ -246,13 +303,29 @@ mod tests {
     #[test]
     fn claims_come_from_three_kinds_of_headers() {
         let with = |pairs: &[(&'static str, &str)]| {
-            claim(&pairs.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect::<HeaderMap>())
+            claim(
+                &pairs
+                    .iter()
+                    .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
+                    .collect::<HeaderMap>(),
+            )
         };
-        let expected = |user: Option<&str>| Some(Claim { user: user.map(str::to_owned), token: "t".to_owned() });
+        let expected = |user: Option<&str>| {
+            Some(Claim {
+                user: user.map(str::to_owned),
+                token: "t".to_owned(),
+            })
+        };
         assert_eq!(with(&[("authorization", "Bearer t")]), expected(None));
-        assert_eq!(with(&[("authorization", "Basic d3JpdGVyOnQ=")]), expected(Some("writer")));
+        assert_eq!(
+            with(&[("authorization", "Basic d3JpdGVyOnQ=")]),
+            expected(Some("writer"))
+        );
         assert_eq!(with(&[("x-clickhouse-key", "t")]), expected(None));
-        assert_eq!(with(&[("x-clickhouse-user", "writer"), ("x-clickhouse-key", "t")]), expected(Some("writer")));
+        assert_eq!(
+            with(&[("x-clickhouse-user", "writer"), ("x-clickhouse-key", "t")]),
+            expected(Some("writer"))
+        );
         assert_eq!(with(&[("authorization", "Basic !!!")]), None);
         assert_eq!(with(&[]), None);
     }
@@ -261,7 +334,13 @@ mod tests {
     fn form_fields_are_read_with_blank_lines_inside() {
         let body = b"--b\r\nContent-Disposition: form-data; name=\"query\"\r\n\r\nSELECT\r\n\r\n1\r\n--b\r\ncontent-disposition: form-data; name=\"param_x\"\r\n\r\n\r\n--b--\r\n";
         let fields = multipart_fields(body, "b").unwrap();
-        assert_eq!(fields, [("query".to_owned(), b"SELECT\r\n\r\n1".to_vec()), ("param_x".to_owned(), Vec::new())]);
+        assert_eq!(
+            fields,
+            [
+                ("query".to_owned(), b"SELECT\r\n\r\n1".to_vec()),
+                ("param_x".to_owned(), Vec::new())
+            ]
+        );
     }
 
     #[test]

@@ -21,7 +21,9 @@ fn leb128(bytes: &[u8], at: &mut usize) -> Option<usize> {
         let byte = *bytes.get(*at)?;
         *at += 1;
         let part = usize::from(byte & 0x7f);
-        value |= part.checked_shl(shift).filter(|shifted| shifted >> shift == part)?;
+        value |= part
+            .checked_shl(shift)
+            .filter(|shifted| shifted >> shift == part)?;
         if byte & 0x80 == 0 {
             return Some(value);
         }
@@ -47,6 +49,9 @@ mod tests {
     fn absurd_numbers_are_no_header() {
         assert_eq!(header_length(&[0xff; 20]), None);
         assert_eq!(header_length(b"\xff\xff\xff\xff\x0f"), None);
-        assert_eq!(header_length(b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), None);
+        assert_eq!(
+            header_length(b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+            None
+        );
     }
 }

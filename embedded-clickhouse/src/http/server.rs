@@ -49,11 +49,15 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`] names the file.
 pub fn tls_acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
-    let failed = |path: &std::path::Path, reason: String| TlsError::Read { path: path.display().to_string(), reason };
+    let failed = |path: &std::path::Path, reason: String| TlsError::Read {
+        path: path.display().to_string(),
+        reason,
+    };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&config.certificate)
         .and_then(Iterator::collect)
         .map_err(|error| failed(&config.certificate, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| failed(&config.key, error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&config.key).map_err(|error| failed(&config.key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -78,7 +82,12 @@ pub struct Server {
 
 impl Server {
     /// Serves until `stop` completes, then lets running requests end within the drain timeout.
-    pub async fn serve(self, listener: TcpListener, tls: Option<TlsAcceptor>, stop: impl Future<Output = ()>) {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        stop: impl Future<Output = ()>,
+    ) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.settings.connections_max));
         let mut stop = std::pin::pin!(stop);
@@ -111,7 +120,9 @@ impl Server {
                     None => server.connection(stream, watcher).await,
                     Some(tls) => {
                         // A failed handshake is the client's affair.
-                        if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                        if let Ok(Ok(stream)) =
+                            tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await
+                        {
                             server.connection(stream, watcher).await;
                         }
                     }
@@ -120,8 +131,14 @@ impl Server {
             });
         }
         drop(listener);
-        if tokio::time::timeout(self.settings.drain_timeout, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests still ran after {:?} and are cut off", self.settings.drain_timeout);
+        if tokio::time::timeout(self.settings.drain_timeout, graceful.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "requests still ran after {:?} and are cut off",
+                self.settings.drain_timeout
+            );
         }
     }
 

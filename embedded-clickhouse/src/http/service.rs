@@ -134,7 +134,11 @@ struct RunningToken {
 impl Drop for RunningToken {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
-            self.service.running_tokens.lock().unwrap_or_else(PoisonError::into_inner).remove(&token);
+            self.service
+                .running_tokens
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&token);
         }
     }
 }
@@ -186,9 +190,13 @@ impl Service {
 
     fn error(&self, exception: &Exception) -> Answer {
         let mut answer = Response::new(exception.body(self.executor.engine().version()).into());
-        *answer.status_mut() = StatusCode::from_u16(exception.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *answer.status_mut() =
+            StatusCode::from_u16(exception.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = answer.headers_mut();
-        headers.insert("content-type", HeaderValue::from_static("text/plain; charset=UTF-8"));
+        headers.insert(
+            "content-type",
+            HeaderValue::from_static("text/plain; charset=UTF-8"),
+        );
         headers.insert("x-clickhouse-exception-code", HeaderValue::from(exception.code));
         answer
     }
@@ -228,7 +236,11 @@ impl Service {
         let (statement, rest) = self.statement(&mut request, &mut body).await?;
         let job = Job {
             class,
-            tag: format!("{}-{}", self.boot, self.n_statements.fetch_add(1, Ordering::Relaxed)),
+            tag: format!(
+                "{}-{}",
+                self.boot,
+                self.n_statements.fetch_add(1, Ordering::Relaxed)
+            ),
             statement,
             database: request.database.take(),
             settings: std::mem::take(&mut request.settings),
@@ -239,7 +251,11 @@ impl Service {
     }
 
     /// Finds the statement in URL and body. Returns it with the data that was read beyond it.
-    async fn statement(&self, request: &mut Request, body: &mut BodyReader) -> Result<(Statement, Bytes), Exception> {
+    async fn statement(
+        &self,
+        request: &mut Request,
+        body: &mut BodyReader,
+    ) -> Result<(Statement, Bytes), Exception> {
         let maximum = self.settings.query_max_bytes;
         if let Some(query) = request.query.take().filter(|query| !query.is_empty()) {
             if query.len() > maximum {
@@ -273,9 +289,14 @@ impl Service {
             }
             next_try = (text.len() * 2).min(maximum);
             // An INSERT's data may be long; its head and every other statement may not.
-            match split(&text[..text.len().min(maximum)], complete && text.len() <= maximum) {
+            match split(
+                &text[..text.len().min(maximum)],
+                complete && text.len() <= maximum,
+            ) {
                 Ok(statement) => {
-                    let rest = statement.data_start.map_or(Bytes::new(), |start| text.split_off(start).freeze());
+                    let rest = statement
+                        .data_start
+                        .map_or(Bytes::new(), |start| text.split_off(start).freeze());
                     return Ok((statement, rest));
                 }
                 Err(SplitError::Incomplete) if text.len() > maximum => return Err(too_long(maximum)),
@@ -286,23 +307,41 @@ impl Service {
     }
 
     async fn turn(&self, class: Class) -> Result<Turn, Exception> {
-        let position = Class::ALL.iter().position(|&c| c == class).expect("ALL holds every class");
+        let position = Class::ALL
+            .iter()
+            .position(|&c| c == class)
+            .expect("ALL holds every class");
         let wait = async {
             let class = Arc::clone(&self.class_turns[position]).acquire_owned().await;
             let all = Arc::clone(&self.all_turns).acquire_owned().await;
             class.ok().zip(all.ok())
         };
         match tokio::time::timeout(self.settings.queue_timeout, wait).await {
-            Ok(Some((class, all))) => Ok(Turn { _all: all, _class: class }),
+            Ok(Some((class, all))) => Ok(Turn {
+                _all: all,
+                _class: class,
+            }),
             _ => Err(Exception::new(
                 code::TOO_MANY_SIMULTANEOUS_QUERIES,
-                format!("no turn within {:?}: {} statements run at once", self.settings.queue_timeout, self.settings.statements_max),
+                format!(
+                    "no turn within {:?}: {} statements run at once",
+                    self.settings.queue_timeout, self.settings.statements_max
+                ),
             )),
         }
     }
 
-    async fn run(self: &Arc<Self>, job: Job, request: Request, body: BodyReader, rest: Bytes) -> Result<Answer, Exception> {
-        let default = request.default_format.clone().unwrap_or_else(|| "TabSeparated".to_owned());
+    async fn run(
+        self: &Arc<Self>,
+        job: Job,
+        request: Request,
+        body: BodyReader,
+        rest: Bytes,
+    ) -> Result<Answer, Exception> {
+        let default = request
+            .default_format
+            .clone()
+            .unwrap_or_else(|| "TabSeparated".to_owned());
         let format = job.statement.format.clone().unwrap_or(default);
         let is_insert = job.statement.kind == Kind::Insert;
         if is_insert {
@@ -326,10 +365,14 @@ impl Service {
         let started = Started::new(self, &job);
         match (&job.statement.insert, streaming(&format)) {
             (Some(insert), _) => match insert.source.clone() {
-                InsertSource::Data { format } => self.insert_data(job, format, body, rest, turn, started).await,
+                InsertSource::Data { format } => {
+                    self.insert_data(job, format, body, rest, turn, started).await
+                }
                 InsertSource::Query => self.insert_query(job, turn, started).await,
             },
-            (None, Streaming::Concatenate | Streaming::DropRepeatedHeader) if job.statement.kind == Kind::Select => {
+            (None, Streaming::Concatenate | Streaming::DropRepeatedHeader)
+                if job.statement.kind == Kind::Select =>
+            {
                 self.select(job, request, format, turn, started).await
             }
             _ => self.whole(job, request, format, turn, started).await,
@@ -341,15 +384,21 @@ impl Service {
         if self.sealed.load(Ordering::Acquire) {
             return Err(sealed());
         }
-        let Ok(disk) = rustix::fs::statvfs(&self.data) else { return Ok(()) };
+        let Ok(disk) = rustix::fs::statvfs(&self.data) else {
+            return Ok(());
+        };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        self.metrics.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        self.metrics
+            .disk_free
+            .set(i64::try_from(free).unwrap_or(i64::MAX));
         if free < self.disk_free_min_bytes {
             let data = self.data.display();
             let minimum = self.disk_free_min_bytes;
             return Err(Exception::new(
                 code::NOT_ENOUGH_SPACE,
-                format!("{free} bytes are free at {data}, inserts need {minimum}: free space or lower disk_free_min"),
+                format!(
+                    "{free} bytes are free at {data}, inserts need {minimum}: free space or lower disk_free_min"
+                ),
             ));
         }
         Ok(())
@@ -382,7 +431,12 @@ impl Service {
             bytes = frames::encode(&bytes);
         }
         let mut answer = Response::new(AnswerBody::from(bytes));
-        self.describe(&mut answer, &format, request.query_id.as_deref().unwrap_or(&tag), Some(stats));
+        self.describe(
+            &mut answer,
+            &format,
+            request.query_id.as_deref().unwrap_or(&tag),
+            Some(stats),
+        );
         Ok(answer)
     }
 
@@ -405,7 +459,13 @@ impl Service {
         let (asked, mark) = (format.clone(), exception_tag.clone());
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let sink = StreamSink { head: head_sender, chunks: chunk_sender, write_timeout, runtime, exception_tag: &mark };
+            let sink = StreamSink {
+                head: head_sender,
+                chunks: chunk_sender,
+                write_timeout,
+                runtime,
+                exception_tag: &mark,
+            };
             executor.stream(&job, &asked, sink);
             started.finish(None);
         });
@@ -417,16 +477,27 @@ impl Service {
             }
             Err(_) => {
                 guard.disarm();
-                return Err(Exception::new(code::LOGICAL_ERROR, "the statement ended without an answer"));
+                return Err(Exception::new(
+                    code::LOGICAL_ERROR,
+                    "the statement ended without an answer",
+                ));
             }
         }
         let body = if request.compress {
-            AnswerBody::Stream { chunks: compressed(chunks), guard }
+            AnswerBody::Stream {
+                chunks: compressed(chunks),
+                guard,
+            }
         } else {
             AnswerBody::Stream { chunks, guard }
         };
         let mut answer = Response::new(body);
-        self.describe(&mut answer, &format, request.query_id.as_deref().unwrap_or(&tag), None);
+        self.describe(
+            &mut answer,
+            &format,
+            request.query_id.as_deref().unwrap_or(&tag),
+            None,
+        );
         if let Ok(value) = HeaderValue::from_str(&exception_tag) {
             answer.headers_mut().insert("x-clickhouse-exception-tag", value);
         }
@@ -434,17 +505,28 @@ impl Service {
     }
 
     /// INSERT … SELECT.
-    async fn insert_query(self: &Arc<Self>, job: Job, turn: Turn, started: Started) -> Result<Answer, Exception> {
-        let token = self.claim_token(&job).inspect_err(|e| self.metrics.insert_dropped(format!("code_{}", e.code)))?;
+    async fn insert_query(
+        self: &Arc<Self>,
+        job: Job,
+        turn: Turn,
+        started: Started,
+    ) -> Result<Answer, Exception> {
+        let token = self
+            .claim_token(&job)
+            .inspect_err(|e| self.metrics.insert_dropped(format!("code_{}", e.code)))?;
         let mut guard = self.guard(&job);
         let tag = job.tag.clone();
         let service = Arc::clone(self);
         let outcome = blocking(move || {
             let _turn = turn;
-            let outcome = service.executor.whole(&job, "Null").map(|output| output.stats()).map_err(|exception| {
-                let after = crate::errors::after_insert(exception.code);
-                InsertFailure { exception, after }
-            });
+            let outcome = service
+                .executor
+                .whole(&job, "Null")
+                .map(|output| output.stats())
+                .map_err(|exception| {
+                    let after = crate::errors::after_insert(exception.code);
+                    InsertFailure { exception, after }
+                });
             service.settle(outcome, started, token)
         })
         .await;
@@ -484,13 +566,20 @@ impl Service {
         if matches!(pumped, Ok(Pumped::Refused)) {
             body.drain().await;
         }
-        let outcome = statement.await.unwrap_or_else(|_| Err(Exception::new(code::LOGICAL_ERROR, "the insert panicked")));
+        let outcome = statement
+            .await
+            .unwrap_or_else(|_| Err(Exception::new(code::LOGICAL_ERROR, "the insert panicked")));
         pumped?;
         self.acknowledge(outcome, &tag)
     }
 
     /// Moves the body to the engine. When this ends without [`Piece::End`], the engine inserts nothing.
-    async fn pump(&self, body: &mut BodyReader, rest: Bytes, data: mpsc::Sender<Piece>) -> Result<Pumped, Exception> {
+    async fn pump(
+        &self,
+        body: &mut BodyReader,
+        rest: Bytes,
+        data: mpsc::Sender<Piece>,
+    ) -> Result<Pumped, Exception> {
         let mut next = Some(rest);
         while let Some(bytes) = next {
             if !bytes.is_empty() {
@@ -508,10 +597,18 @@ impl Service {
 
     /// Judges the end of an insert while still on the pool of statements: counts it, and seals the service when the
     /// failure may have reached a commit. The deduplication token is freed after that.
-    fn settle(&self, outcome: Result<Stats, InsertFailure>, started: Started, token: RunningToken) -> Result<Stats, Exception> {
+    fn settle(
+        &self,
+        outcome: Result<Stats, InsertFailure>,
+        started: Started,
+        token: RunningToken,
+    ) -> Result<Stats, Exception> {
         let settled = match outcome {
             Ok(stats) if self.sealed.load(Ordering::Acquire) => {
-                tracing::warn!("an insert of {} rows is not acknowledged: the process is ending", stats.written_rows);
+                tracing::warn!(
+                    "an insert of {} rows is not acknowledged: the process is ending",
+                    stats.written_rows
+                );
                 Err(sealed())
             }
             Ok(stats) => Ok(stats),
@@ -573,7 +670,10 @@ impl Service {
                 ));
             }
         }
-        Ok(RunningToken { service: Arc::clone(self), token })
+        Ok(RunningToken {
+            service: Arc::clone(self),
+            token,
+        })
     }
 
     fn acknowledge(&self, outcome: Result<Stats, Exception>, tag: &str) -> Result<Answer, Exception> {
@@ -584,14 +684,20 @@ impl Service {
     }
 
     fn guard(self: &Arc<Self>, job: &Job) -> CancelGuard {
-        CancelGuard { service: Arc::clone(self), tag: Some(job.tag.clone()) }
+        CancelGuard {
+            service: Arc::clone(self),
+            tag: Some(job.tag.clone()),
+        }
     }
 
     fn describe(&self, answer: &mut Answer, format: &str, query_id: &str, stats: Option<Stats>) {
         let headers = answer.headers_mut();
         headers.insert("content-type", HeaderValue::from_static(content_type(format)));
         headers.insert("x-clickhouse-timezone", HeaderValue::from_static("UTC"));
-        for (name, value) in [("x-clickhouse-format", format), ("x-clickhouse-query-id", query_id)] {
+        for (name, value) in [
+            ("x-clickhouse-format", format),
+            ("x-clickhouse-query-id", query_id),
+        ] {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
@@ -629,7 +735,12 @@ struct Started {
 impl Started {
     fn new(service: &Service, job: &Job) -> Self {
         service.metrics.running.inc();
-        Self { metrics: Arc::clone(&service.metrics), class: job.class, kind: job.statement.kind, at: Instant::now() }
+        Self {
+            metrics: Arc::clone(&service.metrics),
+            class: job.class,
+            kind: job.statement.kind,
+            at: Instant::now(),
+        }
     }
 
     fn finish(self, error: Option<&Exception>) {
@@ -641,8 +752,13 @@ impl Started {
             Kind::Define => "define",
             Kind::Control => "control",
         };
-        self.metrics.statements.with_label_values(&[self.class.name(), kind, &outcome]).inc();
-        self.metrics.statement_seconds.observe(self.at.elapsed().as_secs_f64());
+        self.metrics
+            .statements
+            .with_label_values(&[self.class.name(), kind, &outcome])
+            .inc();
+        self.metrics
+            .statement_seconds
+            .observe(self.at.elapsed().as_secs_f64());
     }
 }
 
@@ -685,7 +801,10 @@ impl BodyReader {
             if let Some(bytes) = self.ready.pop_front() {
                 self.n_bytes += bytes.len() as u64;
                 if self.n_bytes > self.max_bytes {
-                    let message = format!("the body is longer than {} bytes: raise http.insert_max or send less", self.max_bytes);
+                    let message = format!(
+                        "the body is longer than {} bytes: raise http.insert_max or send less",
+                        self.max_bytes
+                    );
                     return Err(Exception::new(code::TOO_LARGE_ARRAY_SIZE, message));
                 }
                 return Ok(Some(bytes));
@@ -769,12 +888,19 @@ async fn blocking<T: Send + 'static>(
 /// The insert's deduplication token, from the settings or the statement itself.
 fn deduplication_token(job: &Job) -> Option<String> {
     const NAME: &str = "insert_deduplication_token";
-    let setting = job.settings.iter().rev().find(|(name, _)| name == NAME).map(|(_, value)| value.clone());
+    let setting = job
+        .settings
+        .iter()
+        .rev()
+        .find(|(name, _)| name == NAME)
+        .map(|(_, value)| value.clone());
     setting.filter(|token| !token.is_empty()).or_else(|| {
         let sql = &job.statement.sql;
         let tokens: Vec<_> = Lexer::new(sql).collect();
         let position = tokens.iter().position(|t| t.is_word(sql, NAME))?;
-        let value = tokens.get(position + 2).filter(|_| tokens[position + 1].is_punctuation(b'='))?;
+        let value = tokens
+            .get(position + 2)
+            .filter(|_| tokens[position + 1].is_punctuation(b'='))?;
         value.name(sql)
     })
 }
@@ -803,7 +929,9 @@ fn too_long(maximum: usize) -> Exception {
 fn split_error(error: SplitError) -> Exception {
     match error {
         SplitError::LocalFile => Exception::new(code::ACCESS_DENIED, error),
-        SplitError::Empty | SplitError::Incomplete | SplitError::Multiple => Exception::new(code::SYNTAX_ERROR, error),
+        SplitError::Empty | SplitError::Incomplete | SplitError::Multiple => {
+            Exception::new(code::SYNTAX_ERROR, error)
+        }
     }
 }
 
@@ -817,6 +945,9 @@ fn frame_error(error: FrameError) -> Exception {
 fn plain(status: StatusCode, text: &'static str) -> Answer {
     let mut answer = Response::new(AnswerBody::from(Bytes::from_static(text.as_bytes())));
     *answer.status_mut() = status;
-    answer.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; charset=UTF-8"));
+    answer.headers_mut().insert(
+        "content-type",
+        HeaderValue::from_static("text/plain; charset=UTF-8"),
+    );
     answer
 }

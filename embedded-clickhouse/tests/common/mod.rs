@@ -1,6 +1,9 @@
 //! Starts the real store on a directory of its own and speaks to it over plain sockets.
 #![allow(dead_code, reason = "each test file uses a part of this")]
-#![allow(unreachable_pub, reason = "shared by the test files, which are crates of their own")]
+#![allow(
+    unreachable_pub,
+    reason = "shared by the test files, which are crates of their own"
+)]
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -46,7 +49,13 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name))).map(|(_, v)| v)
+        self.head
+            .lines()
+            .find_map(|line| {
+                line.split_once(": ")
+                    .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            })
+            .map(|(_, v)| v)
     }
 
     pub fn code(&self) -> Option<u32> {
@@ -67,11 +76,23 @@ impl Place {
     pub fn new(library: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("store");
-        Self { library, data, config: String::new(), environment: Vec::new(), _directory: Some(directory) }
+        Self {
+            library,
+            data,
+            config: String::new(),
+            environment: Vec::new(),
+            _directory: Some(directory),
+        }
     }
 
     pub fn at(library: PathBuf, data: PathBuf) -> Self {
-        Self { library, data, config: String::new(), environment: Vec::new(), _directory: None }
+        Self {
+            library,
+            data,
+            config: String::new(),
+            environment: Vec::new(),
+            _directory: None,
+        }
     }
 
     /// Keys of the configuration file.
@@ -87,7 +108,11 @@ impl Place {
         // Beside the directory, which a test may fill up.
         let config = self.data.with_extension("yaml");
         fs::write(&config, &self.config).unwrap();
-        let log = File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.data.with_extension("log"))
+            .unwrap();
         Command::new(env!("CARGO_BIN_EXE_ja4-clickhouse"))
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
             .arg(config)
@@ -103,7 +128,10 @@ impl Place {
     }
 
     pub fn start(&self) -> Store<'_> {
-        let mut store = Store { place: self, child: self.spawn() };
+        let mut store = Store {
+            place: self,
+            child: self.spawn(),
+        };
         store.wait_ready();
         store
     }
@@ -113,11 +141,19 @@ impl Place {
     }
 
     pub fn address(&self) -> Option<String> {
-        Some(fs::read_to_string(self.data.join("listen")).ok()?.trim().to_owned())
+        Some(
+            fs::read_to_string(self.data.join("listen"))
+                .ok()?
+                .trim()
+                .to_owned(),
+        )
     }
 
     pub fn token(&self, class: &str) -> String {
-        fs::read_to_string(self.data.join("tokens").join(class)).unwrap().trim().to_owned()
+        fs::read_to_string(self.data.join("tokens").join(class))
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 
     /// Sends one request; None when the store is not there or breaks off.
@@ -147,7 +183,13 @@ pub fn parse_answer(raw: &[u8]) -> Option<Answer> {
     let head = String::from_utf8_lossy(&raw[..head_end]).into_owned();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let mut rest = &raw[head_end + 4..];
-    let answer = |body| Some(Answer { status, head: head.clone(), body });
+    let answer = |body| {
+        Some(Answer {
+            status,
+            head: head.clone(),
+            body,
+        })
+    };
     if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         return answer(rest.to_vec());
     }
@@ -185,13 +227,19 @@ impl Store<'_> {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the store ended with {status}:\n{}", self.place.log());
             }
-            assert!(Instant::now() < deadline, "the store did not start:\n{}", self.place.log());
+            assert!(
+                Instant::now() < deadline,
+                "the store did not start:\n{}",
+                self.place.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     pub fn post(&self, class: &str, url_query: &str, body: &[u8]) -> Answer {
-        self.place.try_post(class, url_query, body).unwrap_or_else(|| panic!("no answer:\n{}", self.place.log()))
+        self.place
+            .try_post(class, url_query, body)
+            .unwrap_or_else(|| panic!("no answer:\n{}", self.place.log()))
     }
 
     /// Runs a statement that must succeed; gives its output.
@@ -228,7 +276,9 @@ impl Store<'_> {
 
     /// Statements that run, beside the one that asks.
     pub fn running(&self) -> usize {
-        self.sql("SELECT count() - 1 FROM system.processes").parse().unwrap()
+        self.sql("SELECT count() - 1 FROM system.processes")
+            .parse()
+            .unwrap()
     }
 
     #[track_caller]
@@ -258,7 +308,11 @@ impl Store<'_> {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the store did not end:\n{}", self.place.log());
+            assert!(
+                Instant::now() < deadline,
+                "the store did not end:\n{}",
+                self.place.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -266,7 +320,10 @@ impl Store<'_> {
     /// A field of /proc/PID/status in kB.
     pub fn memory_kb(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }

@@ -196,6 +196,49 @@ pub fn hello(bytes: &[u8]) -> Result<Hello<'_>, DecodeError> {
     })
 }
 
+/// What of an event is needed to order and route it.
+#[derive(Debug)]
+pub struct Brief<'a> {
+    /// Its kind.
+    pub kind: EventKind,
+    /// What it says of its producer.
+    pub source: Text<'a>,
+    /// What it says of its host.
+    pub node: Text<'a>,
+    /// Its identity, if its producer counts; a status has none.
+    pub id: Option<EventId>,
+    /// When the thing happened.
+    pub ts_ns: WallNs,
+    /// When it arrived, if that was recorded.
+    pub recv_ns: Option<WallNs>,
+}
+
+/// Reads just the head of an event; its body may still be malformed.
+///
+/// # Errors
+/// Anything that cannot be an event of version 1.
+pub fn brief(bytes: &[u8]) -> Result<Brief<'_>, DecodeError> {
+    if bytes.len() > limits::MAX_MESSAGE_BYTES {
+        return Err(DecodeError::TooLong(bytes.len()));
+    }
+    let text = std::str::from_utf8(bytes).map_err(<serde_json::Error as de::Error>::custom)?;
+    let kind = match kind_at_start(text) {
+        Some(kind) => kind,
+        None => kind_by_parsing(text)?,
+    };
+    let wire: BriefWire<'_> = serde_json::from_str(text)?;
+    let head = wire.head(kind)?;
+    let id = (wire.boot.is_some() && wire.seq.is_some()).then(|| head.id());
+    Ok(Brief {
+        kind,
+        source: head.source,
+        node: head.node,
+        id,
+        ts_ns: head.ts_ns,
+        recv_ns: head.recv_ns,
+    })
+}
+
 /// The kind, if the object starts as [`Event::write_json`] starts it.
 fn kind_at_start(text: &str) -> Option<EventKind> {
     let rest = text.strip_prefix("{\"v\":1,\"event\":\"")?;
@@ -304,6 +347,8 @@ macro_rules! wire {
         }
     };
 }
+
+wire!(BriefWire {});
 
 wire!(OpenWire conn {});
 

@@ -57,7 +57,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(&[u8], &[u8]), CorruptSegment> {
     let payload_bytes = u64::from_le_bytes(header[12..20].try_into().expect("eight bytes"));
     let says = (meta_bytes as u64).saturating_add(payload_bytes);
     if says != body.len() as u64 {
-        return Err(CorruptSegment::Length { says, have: body.len() as u64 });
+        return Err(CorruptSegment::Length {
+            says,
+            have: body.len() as u64,
+        });
     }
     let crc = u32::from_le_bytes(header[20..24].try_into().expect("four bytes"));
     if crc32fast::hash(body) != crc {

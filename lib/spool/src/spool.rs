@@ -142,8 +142,15 @@ impl Spool {
     /// See [`OpenError`].
     pub fn open(dir: impl AsRef<Path>, config: SpoolConfig) -> Result<Self, OpenError> {
         let dir = dir.as_ref().to_owned();
-        let io_error = |source| OpenError::Io { dir: dir.clone(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_error)?;
+        let io_error = |source| OpenError::Io {
+            dir: dir.clone(),
+            source,
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(io_error)?;
         let lock = OpenOptions::new()
             .create(true)
             .write(true)
@@ -180,7 +187,10 @@ impl Spool {
             if name.ends_with(".tmp") {
                 std::fs::remove_file(entry.path())?;
                 self.recovery.temps_removed += 1;
-            } else if let Some(id) = name.strip_suffix(".seg").or_else(|| name.strip_suffix(".corrupt")) {
+            } else if let Some(id) = name
+                .strip_suffix(".seg")
+                .or_else(|| name.strip_suffix(".corrupt"))
+            {
                 let Ok(id) = id.parse::<u64>() else { continue };
                 self.next_id = self.next_id.max(id.saturating_add(1));
                 if name.ends_with(".seg") {
@@ -293,8 +303,12 @@ impl Spool {
     fn write_whole(&self, path: &Path, meta: &[u8], payload: &[&[u8]]) -> io::Result<()> {
         let temporary = path.with_extension("tmp");
         let write = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
             file.write_all(&file::header(meta, payload))?;
             file.write_all(meta)?;
             payload.iter().try_for_each(|part| file.write_all(part))?;
@@ -330,7 +344,11 @@ impl Spool {
             Err(error) => return Err(ReadError::Io(error)),
         };
         match file::parse(&bytes) {
-            Ok((meta, payload)) => Ok(Segment { id, meta: meta.to_vec(), payload: payload.to_vec() }),
+            Ok((meta, payload)) => Ok(Segment {
+                id,
+                meta: meta.to_vec(),
+                payload: payload.to_vec(),
+            }),
             Err(corrupt) => {
                 self.put_aside(id).map_err(ReadError::Io)?;
                 Err(ReadError::Corrupt(corrupt))
@@ -381,7 +399,9 @@ impl Spool {
     /// # Errors
     /// If the disk fails; the segment is then still there.
     pub fn remove(&mut self, id: SegmentId) -> io::Result<()> {
-        let Some(&bytes) = self.segments.get(&id) else { return Ok(()) };
+        let Some(&bytes) = self.segments.get(&id) else {
+            return Ok(());
+        };
         if self.newest == Some(id)
             && let Some(meta) = &self.last_meta
         {
@@ -403,7 +423,10 @@ impl Spool {
 mod tests {
     use super::*;
 
-    const CONFIG: SpoolConfig = SpoolConfig { max_bytes: 1 << 20, fsync: true };
+    const CONFIG: SpoolConfig = SpoolConfig {
+        max_bytes: 1 << 20,
+        fsync: true,
+    };
 
     fn open(dir: &Path) -> Spool {
         Spool::open(dir, CONFIG).unwrap()
@@ -420,8 +443,18 @@ mod tests {
         let mut spool = open(dir.path());
         let ids: Vec<_> = spool.ids().collect();
         assert_eq!(ids, [SegmentId(1), SegmentId(2), SegmentId(3)]);
-        assert_eq!(spool.read(ids[1]).unwrap(), Segment { id: ids[1], meta: vec![1], payload: vec![b'a', 1] });
-        assert_eq!((spool.last_meta(), spool.read_meta(ids[2]).unwrap()), (Some(&[2][..]), vec![2]));
+        assert_eq!(
+            spool.read(ids[1]).unwrap(),
+            Segment {
+                id: ids[1],
+                meta: vec![1],
+                payload: vec![b'a', 1]
+            }
+        );
+        assert_eq!(
+            (spool.last_meta(), spool.read_meta(ids[2]).unwrap()),
+            (Some(&[2][..]), vec![2])
+        );
     }
 
     #[test]
@@ -439,9 +472,19 @@ mod tests {
     #[test]
     fn the_budget_is_kept_and_says_what_is_free() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::open(dir.path(), SpoolConfig { max_bytes: 100, fsync: false }).unwrap();
+        let mut spool = Spool::open(
+            dir.path(),
+            SpoolConfig {
+                max_bytes: 100,
+                fsync: false,
+            },
+        )
+        .unwrap();
         let first = spool.seal(b"", &[&[0; 50]]).unwrap();
-        assert!(matches!(spool.seal(b"", &[&[0; 50]]), Err(SealError::Full { needed: 74, free: 26 })));
+        assert!(matches!(
+            spool.seal(b"", &[&[0; 50]]),
+            Err(SealError::Full { needed: 74, free: 26 })
+        ));
         spool.remove(first).unwrap();
         assert_eq!(spool.bytes(), 0);
         spool.seal(b"", &[&[0; 50]]).unwrap();
@@ -451,7 +494,10 @@ mod tests {
     fn a_damaged_segment_is_put_aside_and_an_unfinished_one_removed() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = open(dir.path());
-        let (good, bad) = (spool.seal(b"m", &[b"good"]).unwrap(), spool.seal(b"n", &[b"bad"]).unwrap());
+        let (good, bad) = (
+            spool.seal(b"m", &[b"good"]).unwrap(),
+            spool.seal(b"n", &[b"bad"]).unwrap(),
+        );
         let path = spool.path(bad);
         drop(spool);
         let mut bytes = std::fs::read(&path).unwrap();
@@ -459,7 +505,12 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         std::fs::write(dir.path().join("00000000000000000009.tmp"), b"half").unwrap();
         let mut spool = open(dir.path());
-        let expected = Recovery { segments: 1, bytes: 29, temps_removed: 1, quarantined: 1 };
+        let expected = Recovery {
+            segments: 1,
+            bytes: 29,
+            temps_removed: 1,
+            quarantined: 1,
+        };
         assert_eq!((spool.recovery(), spool.last_meta()), (expected, Some(&b"m"[..])));
         assert!(path.with_extension("corrupt").exists());
         assert_eq!(spool.read(good).unwrap().payload, b"good");
@@ -470,6 +521,9 @@ mod tests {
     fn a_second_process_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let _spool = open(dir.path());
-        assert!(matches!(Spool::open(dir.path(), CONFIG), Err(OpenError::Locked(_))));
+        assert!(matches!(
+            Spool::open(dir.path(), CONFIG),
+            Err(OpenError::Locked(_))
+        ));
     }
 }

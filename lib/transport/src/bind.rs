@@ -48,7 +48,9 @@ pub(crate) fn bind(config: &ListenerConfig) -> Result<Bound, StartError> {
     temp.push(".new");
     let temp = PathBuf::from(temp);
     match std::fs::remove_file(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove an old socket")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove an old socket")(error));
+        }
         _ => {}
     }
     let socket = new_socket(config.kind).map_err(failed("create"))?;

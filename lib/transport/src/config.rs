@@ -144,7 +144,11 @@ pub struct ReceiverConfig {
 
 impl ReceiverConfig {
     /// The defaults with the system's clock.
-    pub fn new(node: impl Into<String>, listeners: Vec<ListenerConfig>, next_unsettled: Arc<NextUnsettled>) -> Self {
+    pub fn new(
+        node: impl Into<String>,
+        listeners: Vec<ListenerConfig>,
+        next_unsettled: Arc<NextUnsettled>,
+    ) -> Self {
         Self {
             node: node.into(),
             listeners,

@@ -29,7 +29,7 @@ mod state;
 mod window;
 
 pub use batch::{Batch, Frame, Input, OriginId, Peer};
-pub use config::{ListenerConfig, Quotas, ReceiverConfig, Role, SocketKind};
+pub use config::{Clock, ListenerConfig, NextUnsettled, Quotas, ReceiverConfig, Role, SocketKind};
 pub use counters::{Counters, DropReason, IdentityCounters, ListenerCounters, OriginCounters, RefuseReason};
 
 pub use receiver::{Acker, Receiver, StartError, Waker};

@@ -56,16 +56,20 @@ impl Claims {
 
     fn as_written(&self, frame: &[u8]) -> Option<Peeked> {
         let rest = frame.strip_prefix(START)?;
-        let kind = EventKind::ALL
-            .into_iter()
-            .find(|kind| rest.starts_with(kind.name().as_bytes()) && rest.get(kind.name().len()) == Some(&b'"'))?;
+        let kind = EventKind::ALL.into_iter().find(|kind| {
+            rest.starts_with(kind.name().as_bytes()) && rest.get(kind.name().len()) == Some(&b'"')
+        })?;
         let rest = rest[kind.name().len()..].strip_prefix(&*self.written)?;
         if kind == EventKind::Status {
             return Some(Peeked { kind, seq: None });
         }
         let rest = rest.strip_prefix(b",\"seq\":")?;
         // 19 digits always fit; a longer number takes the parser.
-        let n_digits = rest.iter().take(20).take_while(|byte| byte.is_ascii_digit()).count();
+        let n_digits = rest
+            .iter()
+            .take(20)
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         if n_digits == 0 || n_digits == 20 || rest.get(n_digits) != Some(&b',') {
             return None;
         }
@@ -118,7 +122,10 @@ mod tests {
     use ja4_model::{Confirm, Confirmed, ConnUid, Event, EventId, Head, Status};
 
     fn frame(source: &str, node: &str, boot: u64, seq: u64, event: &Event<'_>) -> Vec<u8> {
-        let id = EventId { boot: BootId(boot), seq };
+        let id = EventId {
+            boot: BootId(boot),
+            seq,
+        };
         let mut json = Vec::new();
         event.write_json(&Head::new(Text::from(source), Text::from(node), id, 1), &mut json);
         json
@@ -153,13 +160,21 @@ mod tests {
             assert_eq!(claims.by_parsing(&status), Ok(expected));
         }
         let claims = Claims::new(b"sensor", b"web-1", BootId(7));
-        assert!(claims.as_written(&frame("sensor", "web-1", 7, 1, &confirm())).is_some());
+        assert!(
+            claims
+                .as_written(&frame("sensor", "web-1", 7, 1, &confirm()))
+                .is_some()
+        );
     }
 
     #[test]
     fn a_claim_that_differs_is_refused() {
         let claims = Claims::new(b"sensor", b"web-1", BootId(7));
-        for (source, node, boot) in [("apache", "web-1", 7), ("sensor", "web-2", 7), ("sensor", "web-1", 8)] {
+        for (source, node, boot) in [
+            ("apache", "web-1", 7),
+            ("sensor", "web-2", 7),
+            ("sensor", "web-1", 8),
+        ] {
             let frame = frame(source, node, boot, 1, &confirm());
             assert_eq!(claims.peek(&frame), Err(DropReason::Claim));
         }
@@ -175,8 +190,14 @@ mod tests {
             ("{\"v\":2,\"event\":\"open\"}", DropReason::Version),
             ("{\"v\":1,\"event\":\"opened\"}", DropReason::UnknownKind),
             ("{\"v\":1,\"event\":\"open\",\"seq\":1}", DropReason::Malformed),
-            ("{\"v\":1,\"event\":\"open\",\"boot\":\"0000000000000007\"}", DropReason::Malformed),
-            ("{\"v\":1,\"event\":\"open\",\"boot\":\"7\",\"seq\":1}", DropReason::Claim),
+            (
+                "{\"v\":1,\"event\":\"open\",\"boot\":\"0000000000000007\"}",
+                DropReason::Malformed,
+            ),
+            (
+                "{\"v\":1,\"event\":\"open\",\"boot\":\"7\",\"seq\":1}",
+                DropReason::Claim,
+            ),
         ];
         for (json, reason) in cases {
             assert_eq!(claims.peek(json.as_bytes()), Err(reason), "{json}");

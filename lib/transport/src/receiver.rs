@@ -105,21 +105,37 @@ impl Receiver {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: ReceiverConfig) -> Result<Self, StartError> {
-        if let Some(listener) = config.listeners.iter().find(|listener| listener.sources.is_empty()) {
+        if let Some(listener) = config
+            .listeners
+            .iter()
+            .find(|listener| listener.sources.is_empty())
+        {
             return Err(StartError::NoSource(listener.path.clone()));
         }
         raise_descriptor_limit();
-        let bound = config.listeners.iter().map(bind::bind).collect::<Result<Vec<_>, _>>()?;
+        let bound = config
+            .listeners
+            .iter()
+            .map(bind::bind)
+            .collect::<Result<Vec<_>, _>>()?;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| StartError::System(errno.into()))?;
-        let shared = Arc::new(Shared { state: Mutex::new(State::new(&config)), arrived: Condvar::new(), event });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(&config)),
+            arrived: Condvar::new(),
+            event,
+        });
         let listeners = config.listeners.clone();
         let server = Server::new(config, bound, Arc::clone(&shared)).map_err(StartError::System)?;
         let thread = std::thread::Builder::new()
             .name("receiver".into())
             .spawn(move || server.run())
             .map_err(StartError::System)?;
-        Ok(Self { shared, listeners, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            listeners,
+            thread: Some(thread),
+        })
     }
 
     /// The next input, identities in turn; nothing after `timeout`, when woken, or when reading has
@@ -140,7 +156,12 @@ impl Receiver {
                 return None;
             }
             state.consumer_waits = true;
-            state = self.shared.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .arrived
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -233,7 +254,10 @@ fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
         }

@@ -1,7 +1,7 @@
 //! The epoll thread: accepts, checks, reads, splits, and writes acknowledgements.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -46,7 +46,11 @@ enum Stage {
     /// No greeting yet.
     Greeting,
     /// Greeted.
-    Speaking { identity: usize, peer: Arc<Peer>, claims: Claims },
+    Speaking {
+        identity: usize,
+        peer: Arc<Peer>,
+        claims: Claims,
+    },
 }
 
 struct Conn {
@@ -92,12 +96,29 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(config: ReceiverConfig, bound: Vec<Bound>, shared: Arc<Shared>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, shared.event(), epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            shared.event(),
+            epoll::EventData::new_u64(WAKE),
+            epoll::EventFlags::IN,
+        )?;
         for (number, bound) in (1..).zip(&bound) {
-            epoll::add(&epoll, &bound.socket, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
+            epoll::add(
+                &epoll,
+                &bound.socket,
+                epoll::EventData::new_u64(number),
+                epoll::EventFlags::IN,
+            )?;
         }
         let next_conn = bound.len() as u64 + 1;
-        let listeners = bound.into_iter().map(|bound| Listening { bound, said: None, accepts: true }).collect();
+        let listeners = bound
+            .into_iter()
+            .map(|bound| Listening {
+                bound,
+                said: None,
+                accepts: true,
+            })
+            .collect();
         Ok(Self {
             config,
             listeners,
@@ -151,7 +172,10 @@ impl Server {
     fn timeout(&self) -> Option<Timespec> {
         let greeting = self.greetings.front().map(|(at, _)| *at);
         let paused = self.paused.peek().map(|Reverse((at, _))| *at);
-        let next = [greeting, paused, self.accept_again].into_iter().flatten().min()?;
+        let next = [greeting, paused, self.accept_again]
+            .into_iter()
+            .flatten()
+            .min()?;
         let left = next.saturating_duration_since(Instant::now());
         Some(Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
@@ -169,13 +193,21 @@ impl Server {
     fn tend(&mut self) {
         let now = Instant::now();
         while self.greetings.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, id)) = self.greetings.pop_front() else { break };
-            if self.conns.get(&id).is_some_and(|conn| matches!(conn.stage, Stage::Greeting)) {
+            let Some((_, id)) = self.greetings.pop_front() else {
+                break;
+            };
+            if self
+                .conns
+                .get(&id)
+                .is_some_and(|conn| matches!(conn.stage, Stage::Greeting))
+            {
                 self.refuse(id, RefuseReason::GreetingTimeout, "did not greet in time");
             }
         }
         while self.paused.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            let Some(Reverse((_, id))) = self.paused.pop() else { break };
+            let Some(Reverse((_, id))) = self.paused.pop() else {
+                break;
+            };
             self.set_interest(id, Some(true), None);
         }
         if self.accept_again.is_some_and(|at| at <= now) {
@@ -198,7 +230,11 @@ impl Server {
         for (number, listening) in (1..).zip(&mut self.listeners) {
             if listening.accepts != accepts {
                 listening.accepts = accepts;
-                let flags = if accepts { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+                let flags = if accepts {
+                    epoll::EventFlags::IN
+                } else {
+                    epoll::EventFlags::empty()
+                };
                 let data = epoll::EventData::new_u64(number);
                 if let Err(error) = epoll::modify(&self.epoll, &listening.bound.socket, data, flags) {
                     tracing::error!("the receiver cannot change what it waits for: {error}");
@@ -216,7 +252,10 @@ impl Server {
                 Err(error) => {
                     // Out of descriptors or memory: others must close theirs first.
                     self.shared.lock().accept_paused(listener);
-                    tracing::warn!("socket {:?}: accepting pauses: {error}", self.config.listeners[listener].path);
+                    tracing::warn!(
+                        "socket {:?}: accepting pauses: {error}",
+                        self.config.listeners[listener].path
+                    );
                     self.set_accepting(false);
                     self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
@@ -230,7 +269,11 @@ impl Server {
         let config = &self.config.listeners[listener];
         let credentials = net::sockopt::socket_peercred(&fd);
         let (uid, gid, pid) = match &credentials {
-            Ok(peer) => (peer.uid.as_raw(), peer.gid.as_raw(), peer.pid.as_raw_nonzero().get()),
+            Ok(peer) => (
+                peer.uid.as_raw(),
+                peer.gid.as_raw(),
+                peer.pid.as_raw_nonzero().get(),
+            ),
             Err(_) => (u32::MAX, u32::MAX, 0),
         };
         let allowed = if config.uids.is_empty() && config.gids.is_empty() {
@@ -239,9 +282,13 @@ impl Server {
             config.uids.contains(&uid) || config.gids.contains(&gid)
         };
         let of_user = self.per_uid.get(&(listener, uid)).copied().unwrap_or(0);
-        let full = self.conns.len() >= self.config.max_connections || of_user >= config.quotas.connections_per_uid;
+        let full =
+            self.conns.len() >= self.config.max_connections || of_user >= config.quotas.connections_per_uid;
         let refusal = match (credentials.is_ok() && allowed, full) {
-            (false, _) => Some((RefuseReason::Peer, "may not use this socket: add its user to uids or its group to gids")),
+            (false, _) => Some((
+                RefuseReason::Peer,
+                "may not use this socket: add its user to uids or its group to gids",
+            )),
             (true, true) => Some((RefuseReason::Connections, "has too many connections")),
             (true, false) => None,
         };
@@ -262,7 +309,8 @@ impl Server {
         }
         self.next_conn += 1;
         *self.per_uid.entry((listener, uid)).or_insert(0) += 1;
-        self.greetings.push_back((Instant::now() + self.config.greeting_timeout, id));
+        self.greetings
+            .push_back((Instant::now() + self.config.greeting_timeout, id));
         let kind = config.kind;
         let default = config.default_source.clone();
         self.conns.insert(
@@ -293,7 +341,10 @@ impl Server {
     fn say(&mut self, listener: usize, uid: u32, pid: i32, why: &str) {
         let now = Instant::now();
         let listening = &mut self.listeners[listener];
-        if listening.said.is_none_or(|at| now.duration_since(at) >= SAY_EVERY) {
+        if listening
+            .said
+            .is_none_or(|at| now.duration_since(at) >= SAY_EVERY)
+        {
             listening.said = Some(now);
             let path = &self.config.listeners[listener].path;
             tracing::warn!(
@@ -312,7 +363,9 @@ impl Server {
     }
 
     fn close(&mut self, id: u64) {
-        let Some(conn) = self.conns.remove(&id) else { return };
+        let Some(conn) = self.conns.remove(&id) else {
+            return;
+        };
         if let Some(n) = self.per_uid.get_mut(&(conn.listener, conn.uid)) {
             *n -= 1;
             if *n == 0 {
@@ -322,7 +375,9 @@ impl Server {
         let mut state = self.shared.lock();
         state.closed(conn.listener);
         let waits = match &conn.stage {
-            Stage::Speaking { identity, peer, .. } => state.left(*identity, peer, conn.splitter.is_mid_line()),
+            Stage::Speaking { identity, peer, .. } => {
+                state.left(*identity, peer, conn.splitter.is_mid_line())
+            }
             Stage::Greeting => false,
         };
         drop(state);
@@ -350,7 +405,11 @@ impl Server {
 
     /// False if the connection must wait.
     fn may_read(&mut self, id: u64) -> bool {
-        let Some(Conn { stage: Stage::Speaking { identity, .. }, kind: SocketKind::Stream, .. }) = self.conns.get(&id)
+        let Some(Conn {
+            stage: Stage::Speaking { identity, .. },
+            kind: SocketKind::Stream,
+            ..
+        }) = self.conns.get(&id)
         else {
             return true;
         };
@@ -370,7 +429,10 @@ impl Server {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let read = self.conns.get(&id).map(|conn| rustix::io::read(&conn.fd, &mut buffer[..READ_BYTES]));
+        let read = self
+            .conns
+            .get(&id)
+            .map(|conn| rustix::io::read(&conn.fd, &mut buffer[..READ_BYTES]));
         match read {
             Some(Ok(n)) if n > 0 => self.take_bytes(id, &buffer[..n]),
             Some(Err(Errno::AGAIN | Errno::INTR)) | None => {}
@@ -385,9 +447,23 @@ impl Server {
             let Some(line) = greeting else { return };
             self.greet(id, &line);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let Stage::Speaking { identity, peer, claims } = &conn.stage else { return };
-        let source = Source { peer, identity: *identity, claims, kind: conn.kind };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let Stage::Speaking {
+            identity,
+            peer,
+            claims,
+        } = &conn.stage
+        else {
+            return;
+        };
+        let source = Source {
+            peer,
+            identity: *identity,
+            claims,
+            kind: conn.kind,
+        };
         let now = Instant::now();
         let mut staged = Staged::with_capacity(input.len());
         let mut state = self.shared.lock();
@@ -447,11 +523,21 @@ impl Server {
         let recv_ns = (self.config.clock)();
         let frame = packet.strip_suffix(b"\n").unwrap_or(packet);
         let Some(conn) = self.conns.get(&id) else { return };
-        let Stage::Speaking { identity, peer, claims } = &conn.stage else {
+        let Stage::Speaking {
+            identity,
+            peer,
+            claims,
+        } = &conn.stage
+        else {
             self.greet(id, frame);
             return;
         };
-        let source = Source { peer, identity: *identity, claims, kind: conn.kind };
+        let source = Source {
+            peer,
+            identity: *identity,
+            claims,
+            kind: conn.kind,
+        };
         let mut staged = Staged::with_capacity(frame.len());
         let mut state = self.shared.lock();
         state.stage(&source, frame, recv_ns, Instant::now(), &mut staged);
@@ -466,16 +552,26 @@ impl Server {
         let hello = match decode::hello(line) {
             Ok(hello) => hello,
             Err(error) => {
-                self.refuse(id, RefuseReason::Greeting, &format!("did not greet as a producer must ({error})"));
+                self.refuse(
+                    id,
+                    RefuseReason::Greeting,
+                    &format!("did not greet as a producer must ({error})"),
+                );
                 return;
             }
         };
-        let (source, node) = (hello.source.to_str_lossy().into_owned(), hello.node.to_str_lossy().into_owned());
+        let (source, node) = (
+            hello.source.to_str_lossy().into_owned(),
+            hello.node.to_str_lossy().into_owned(),
+        );
         let boot = hello.boot;
         let Some(conn) = self.conns.get(&id) else { return };
         let allowed = &self.config.listeners[conn.listener].sources;
         if !allowed.contains(&source) {
-            let why = format!("calls itself {source:?}, this socket takes {}", allowed.join(", "));
+            let why = format!(
+                "calls itself {source:?}, this socket takes {}",
+                allowed.join(", ")
+            );
             self.refuse(id, RefuseReason::Source, &why);
         } else if node != self.config.node {
             let why = format!("calls its host {node:?}, this one is {:?}", self.config.node);
@@ -499,7 +595,10 @@ impl Server {
             gid: conn.gid,
             pid: conn.pid,
         };
-        let admitted = self.shared.lock().admit(&candidate, &self.config.listeners[conn.listener], Instant::now());
+        let admitted =
+            self.shared
+                .lock()
+                .admit(&candidate, &self.config.listeners[conn.listener], Instant::now());
         let admission = match admitted {
             Ok(admission) => admission,
             Err(reason) => {
@@ -510,12 +609,21 @@ impl Server {
         if let Some(older) = admission.replaces {
             self.close(older);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         let claims = Claims::new(source.as_bytes(), node.as_bytes(), boot);
         let kind = conn.kind;
         let peer = Arc::clone(&admission.peer);
-        conn.stage = Stage::Speaking { identity: admission.identity, peer: Arc::clone(&peer), claims };
-        let waits = self.shared.lock().enqueue(admission.identity, Input::Opened(peer));
+        conn.stage = Stage::Speaking {
+            identity: admission.identity,
+            peer: Arc::clone(&peer),
+            claims,
+        };
+        let waits = self
+            .shared
+            .lock()
+            .enqueue(admission.identity, Input::Opened(peer));
         if waits {
             self.shared.notify();
         }
@@ -525,7 +633,9 @@ impl Server {
     }
 
     fn acknowledge(&mut self, id: u64, ack: u64) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         if conn.kind != SocketKind::Stream {
             return;
         }
@@ -537,7 +647,9 @@ impl Server {
     }
 
     fn reply(&mut self, id: u64, reply: Reply) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         reply.write_json(&mut conn.out);
         conn.out.push(b'\n');
         self.write_out(id);
@@ -546,7 +658,9 @@ impl Server {
     /// Writes what waits; of acknowledgements only the newest waits, so a peer that never reads costs nothing.
     fn write_out(&mut self, id: u64) {
         loop {
-            let Some(conn) = self.conns.get_mut(&id) else { return };
+            let Some(conn) = self.conns.get_mut(&id) else {
+                return;
+            };
             if conn.out.is_empty() {
                 let Some(ack) = conn.ack.take() else { break };
                 Reply::Ack { ack }.write_json(&mut conn.out);
@@ -572,7 +686,9 @@ impl Server {
 
     fn set_interest(&mut self, id: u64, reads: Option<bool>, writes: Option<bool>) {
         let stopping = self.stopping;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         let new_reads = reads.unwrap_or(conn.reads) && !stopping;
         let new_writes = writes.unwrap_or(conn.writes);
         if (new_reads, new_writes) == (conn.reads, conn.writes) {
@@ -599,7 +715,11 @@ impl Server {
         let mut ids: Vec<u64> = self.conns.keys().copied().collect();
         ids.sort_unstable();
         for id in &ids {
-            if self.conns.get(id).is_some_and(|conn| conn.kind == SocketKind::Seqpacket) {
+            if self
+                .conns
+                .get(id)
+                .is_some_and(|conn| conn.kind == SocketKind::Seqpacket)
+            {
                 // What a peer goes on sending meanwhile must not keep us: a kernel queue holds at most 4096 packets.
                 self.read_packets(*id, 4096);
             }
@@ -616,8 +736,12 @@ impl Server {
         let deadline = Instant::now() + shutdown_wait();
         self.tend();
         while Instant::now() < deadline {
-            let mut waiting: Vec<u64> =
-                self.conns.iter().filter(|(_, conn)| !conn.out.is_empty()).map(|(id, _)| *id).collect();
+            let mut waiting: Vec<u64> = self
+                .conns
+                .iter()
+                .filter(|(_, conn)| !conn.out.is_empty())
+                .map(|(id, _)| *id)
+                .collect();
             if waiting.is_empty() {
                 return;
             }

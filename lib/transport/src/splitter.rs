@@ -114,7 +114,10 @@ mod tests {
 
     #[test]
     fn lines_are_found_wherever_the_reads_end() {
-        assert_eq!(split(&[b"a\nb", b"c\n\nd\r\n", b"\r", b"\n", b"e"], 9), ["a", "bc", "d"]);
+        assert_eq!(
+            split(&[b"a\nb", b"c\n\nd\r\n", b"\r", b"\n", b"e"], 9),
+            ["a", "bc", "d"]
+        );
     }
 
     #[test]

@@ -20,9 +20,6 @@ use crate::quota::Bucket;
 /// A batch grows up to this while it waits; larger ones gain nothing and make turns longer.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// What the identity's queue may exceed its limit by: one read of every kind of socket.
-pub(crate) const QUEUE_SLACK: usize = 2 * MAX_MESSAGE_BYTES;
-
 /// See [`crate::IdentityCounters`].
 pub(crate) struct Identity {
     listener: usize,
@@ -126,10 +123,6 @@ impl Staged {
             frames: Vec::new(),
         }
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
 }
 
 /// The connection that a frame came on.
@@ -187,19 +180,28 @@ impl State {
         now: Instant,
     ) -> Result<Admission, RefuseReason> {
         let identity = self.identity_of(candidate, listener, now)?;
-        let key = (Arc::clone(&self.identities[identity].source), Arc::clone(&self.identities[identity].node), candidate.boot);
+        let key = (
+            Arc::clone(&self.identities[identity].source),
+            Arc::clone(&self.identities[identity].node),
+            candidate.boot,
+        );
         let origin = match self.origin_of.get(&key) {
             Some(&origin) => origin,
             None => self.new_origin(key, candidate, identity, now)?,
         };
         self.n_greetings += 1;
-        let state = self.origins.get_mut(&origin).expect("an origin of the index is in the table");
+        let state = self
+            .origins
+            .get_mut(&origin)
+            .expect("an origin of the index is in the table");
         if state.uid != candidate.uid {
             return Err(RefuseReason::BootTaken);
         }
         state.greeted = self.n_greetings;
         state.acked = state.acked.max(candidate.next_unsettled);
-        let replaces = (listener.kind == SocketKind::Stream).then(|| state.conns.first().copied()).flatten();
+        let replaces = (listener.kind == SocketKind::Stream)
+            .then(|| state.conns.first().copied())
+            .flatten();
         state.conns.push(candidate.conn);
         let peer = Arc::new(Peer {
             origin,
@@ -336,7 +338,14 @@ impl State {
     }
 
     /// Looks at one frame; if it is good it is copied to `staged`.
-    pub(crate) fn stage(&mut self, source: &Source<'_>, frame: &[u8], recv_ns: WallNs, now: Instant, staged: &mut Staged) {
+    pub(crate) fn stage(
+        &mut self,
+        source: &Source<'_>,
+        frame: &[u8],
+        recv_ns: WallNs,
+        now: Instant,
+        staged: &mut Staged,
+    ) {
         let identity = &mut self.identities[source.identity];
         identity.received += 1;
         identity.bytes += frame.len() as u64;
@@ -375,7 +384,9 @@ impl State {
         if over_rate {
             return identity.drops.add(DropReason::Quota);
         }
-        if source.kind == SocketKind::Seqpacket && identity.queue_bytes + staged.bytes.len() >= identity.queue_limit {
+        if source.kind == SocketKind::Seqpacket
+            && identity.queue_bytes + staged.bytes.len() >= identity.queue_limit
+        {
             return identity.drops.add(DropReason::QueueFull);
         }
         let start = staged.bytes.len();
@@ -444,7 +455,10 @@ impl State {
     pub(crate) fn pop(&mut self) -> Option<(Input, bool)> {
         let idx = self.turns.pop_front()?;
         let identity = &mut self.identities[idx];
-        let input = identity.queue.pop_front().expect("an identity in turn has something queued");
+        let input = identity
+            .queue
+            .pop_front()
+            .expect("an identity in turn has something queued");
         if identity.queue.is_empty() {
             identity.queue.shrink_to(64);
         } else {
@@ -509,13 +523,17 @@ impl State {
     }
 
     pub(crate) fn counters(&self, listeners: &[ListenerConfig]) -> Counters {
-        let listeners = self.listeners.iter().zip(listeners).map(|(listener, config)| ListenerCounters {
-            path: config.path.clone(),
-            accepted: listener.accepted,
-            refused: listener.refusals.list(),
-            open: listener.open,
-            accept_paused: listener.accept_paused,
-        });
+        let listeners = self
+            .listeners
+            .iter()
+            .zip(listeners)
+            .map(|(listener, config)| ListenerCounters {
+                path: config.path.clone(),
+                accepted: listener.accepted,
+                refused: listener.refusals.list(),
+                open: listener.open,
+                accept_paused: listener.accept_paused,
+            });
         let identities = self.identities.iter().map(|identity| IdentityCounters {
             listener: identity.listener,
             source: Arc::clone(&identity.source),

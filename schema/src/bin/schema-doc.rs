@@ -20,8 +20,12 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let store = Store::new(&args.url, Names::new("ja4_doc_logs", "ja4_doc_processing")?);
-    apply(&store, &migrations(), &RetentionDays::default()).await.context("migrate the scratch databases")?;
-    let text = doc::database_schema(&store, &migrations()).await.context("describe the scratch databases")?;
+    apply(&store, &migrations(), &RetentionDays::default())
+        .await
+        .context("migrate the scratch databases")?;
+    let text = doc::database_schema(&store, &migrations())
+        .await
+        .context("describe the scratch databases")?;
     store.execute("DROP DATABASE {logs} SYNC").await?;
     store.execute("DROP DATABASE {processing} SYNC").await?;
     if args.write {

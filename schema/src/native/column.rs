@@ -56,7 +56,10 @@ pub struct Fixed<T> {
 
 impl<T> Default for Fixed<T> {
     fn default() -> Self {
-        Self { bytes: Vec::new(), value: std::marker::PhantomData }
+        Self {
+            bytes: Vec::new(),
+            value: std::marker::PhantomData,
+        }
     }
 }
 
@@ -151,7 +154,14 @@ impl Default for LowText {
     fn default() -> Self {
         // Fixed seeds: equal rows make equal bytes. A batch holds at most 100 000 rows, so colliding keys cost time only.
         let hasher = ahash::RandomState::with_seeds(0x6a61_3464, 0x6963_7421, 0x7465_7874, 0x6c6f_7721);
-        let mut column = Self { hasher, slots: Vec::new(), hashes: Vec::new(), ends: Vec::new(), values: Vec::new(), rows: Vec::new() };
+        let mut column = Self {
+            hasher,
+            slots: Vec::new(),
+            hashes: Vec::new(),
+            ends: Vec::new(),
+            values: Vec::new(),
+            rows: Vec::new(),
+        };
         column.clear();
         column
     }
@@ -159,7 +169,12 @@ impl Default for LowText {
 
 impl fmt::Debug for LowText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LowText({} rows, {} distinct)", self.rows.len(), self.ends.len())
+        write!(
+            f,
+            "LowText({} rows, {} distinct)",
+            self.rows.len(),
+            self.ends.len()
+        )
     }
 }
 
@@ -468,6 +483,11 @@ mod tests {
         for value in [0, 127, 128, 300, u64::MAX] {
             write_varint(&mut out, value);
         }
-        assert_eq!(out, [0, 0x7f, 0x80, 1, 0xac, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
+        assert_eq!(
+            out,
+            [
+                0, 0x7f, 0x80, 1, 0xac, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1
+            ]
+        );
     }
 }

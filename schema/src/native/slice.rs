@@ -115,7 +115,11 @@ impl Header {
         if range.start < range.end && range.end <= self.n_rows {
             return Ok(());
         }
-        Err(MalformedBlock::NoSuchRows { start: range.start, end: range.end, n_rows: self.n_rows })
+        Err(MalformedBlock::NoSuchRows {
+            start: range.start,
+            end: range.end,
+            n_rows: self.n_rows,
+        })
     }
 }
 
@@ -125,11 +129,26 @@ fn read_column_head<'b>(reader: &mut Reader<'b>) -> Result<(&'b [u8], &'b [u8]),
 
 /// Values of one column, borrowed from the block.
 enum Values<'b> {
-    Fixed { kind: FixedKind, width: usize, bytes: &'b [u8] },
+    Fixed {
+        kind: FixedKind,
+        width: usize,
+        bytes: &'b [u8],
+    },
     Text(Vec<&'b [u8]>),
-    Low { keys: Vec<&'b [u8]>, width: usize, indexes: &'b [u8] },
-    List { ends: Vec<usize>, items: Box<Values<'b>> },
-    Map { ends: Vec<usize>, keys: Box<Values<'b>>, values: Box<Values<'b>> },
+    Low {
+        keys: Vec<&'b [u8]>,
+        width: usize,
+        indexes: &'b [u8],
+    },
+    List {
+        ends: Vec<usize>,
+        items: Box<Values<'b>>,
+    },
+    Map {
+        ends: Vec<usize>,
+        keys: Box<Values<'b>>,
+        values: Box<Values<'b>>,
+    },
 }
 
 /// How a value of fixed width is shown.
@@ -167,20 +186,38 @@ impl<'b> Values<'b> {
             "Array(String)" => {
                 let ends = reader.ends(n_rows)?;
                 let items = Self::read_texts(reader, ends.last().copied().unwrap_or(0))?;
-                Ok(Self::List { ends, items: Box::new(items) })
+                Ok(Self::List {
+                    ends,
+                    items: Box::new(items),
+                })
             }
             "Map(String, String)" | "Map(String, UInt64)" => {
                 let ends = reader.ends(n_rows)?;
                 let n_pairs = ends.last().copied().unwrap_or(0);
                 let keys = Self::read_texts(reader, n_pairs)?;
-                let value_type = if type_name.ends_with("UInt64)") { &b"UInt64"[..] } else { b"String" };
+                let value_type = if type_name.ends_with("UInt64)") {
+                    &b"UInt64"[..]
+                } else {
+                    b"String"
+                };
                 let values = Self::read(reader, value_type, n_pairs)?;
-                Ok(Self::Map { ends, keys: Box::new(keys), values: Box::new(values) })
+                Ok(Self::Map {
+                    ends,
+                    keys: Box::new(keys),
+                    values: Box::new(values),
+                })
             }
             name => {
-                let (kind, width) = fixed_type(name).ok_or_else(|| MalformedBlock::UnknownType(name.to_owned()))?;
-                let n_bytes = n_rows.checked_mul(width).ok_or(MalformedBlock::TooLarge("values"))?;
-                Ok(Self::Fixed { kind, width, bytes: reader.take(n_bytes, "values")? })
+                let (kind, width) =
+                    fixed_type(name).ok_or_else(|| MalformedBlock::UnknownType(name.to_owned()))?;
+                let n_bytes = n_rows
+                    .checked_mul(width)
+                    .ok_or(MalformedBlock::TooLarge("values"))?;
+                Ok(Self::Fixed {
+                    kind,
+                    width,
+                    bytes: reader.take(n_bytes, "values")?,
+                })
             }
         }
     }
@@ -195,7 +232,11 @@ impl<'b> Values<'b> {
 
     fn read_low(reader: &mut Reader<'b>, n_rows: usize) -> Result<Self, MalformedBlock> {
         if n_rows == 0 {
-            return Ok(Self::Low { keys: Vec::new(), width: 1, indexes: &[] });
+            return Ok(Self::Low {
+                keys: Vec::new(),
+                width: 1,
+                indexes: &[],
+            });
         }
         if reader.word("a dictionary")? != LOW_KEYS_VERSION {
             return Err(MalformedBlock::TooLarge("a dictionary version"));
@@ -215,9 +256,14 @@ impl<'b> Values<'b> {
         if reader.word("a dictionary")? != n_rows as u64 {
             return Err(MalformedBlock::TooLarge("dictionary rows"));
         }
-        let n_bytes = n_rows.checked_mul(width).ok_or(MalformedBlock::TooLarge("values"))?;
+        let n_bytes = n_rows
+            .checked_mul(width)
+            .ok_or(MalformedBlock::TooLarge("values"))?;
         let indexes = reader.take(n_bytes, "dictionary indexes")?;
-        if indexes.chunks_exact(width).any(|index| little_endian(index) >= u128::from(n_keys)) {
+        if indexes
+            .chunks_exact(width)
+            .any(|index| little_endian(index) >= u128::from(n_keys))
+        {
             return Err(MalformedBlock::TooLarge("a dictionary index"));
         }
         Ok(Self::Low { keys, width, indexes })
@@ -225,8 +271,12 @@ impl<'b> Values<'b> {
 
     fn write_rows(&self, range: &Range<usize>, out: &mut Vec<u8>) {
         match self {
-            Self::Fixed { width, bytes, .. } => out.extend_from_slice(&bytes[range.start * width..range.end * width]),
-            Self::Text(texts) => texts[range.clone()].iter().for_each(|text| write_bytes(out, text)),
+            Self::Fixed { width, bytes, .. } => {
+                out.extend_from_slice(&bytes[range.start * width..range.end * width])
+            }
+            Self::Text(texts) => texts[range.clone()]
+                .iter()
+                .for_each(|text| write_bytes(out, text)),
             Self::Low { keys, width, indexes } => {
                 let mut column = super::LowText::default();
                 for index in indexes[range.start * width..range.end * width].chunks_exact(*width) {
@@ -245,10 +295,15 @@ impl<'b> Values<'b> {
 
     fn write_json(&self, row_idx: usize, out: &mut Vec<u8>) {
         match self {
-            Self::Fixed { kind, width, bytes } => write_fixed(*kind, &bytes[row_idx * width..(row_idx + 1) * width], out),
+            Self::Fixed { kind, width, bytes } => {
+                write_fixed(*kind, &bytes[row_idx * width..(row_idx + 1) * width], out)
+            }
             Self::Text(texts) => write_text(out, texts[row_idx]),
             Self::Low { keys, width, indexes } => {
-                write_text(out, keys[row_index(&indexes[row_idx * width..(row_idx + 1) * width])]);
+                write_text(
+                    out,
+                    keys[row_index(&indexes[row_idx * width..(row_idx + 1) * width])],
+                );
             }
             Self::List { ends, items } => {
                 out.push(b'[');
@@ -287,7 +342,11 @@ fn row_range(ends: &[usize], row_idx: usize) -> Range<usize> {
 
 /// Writes the ends of the rows in `range`, counted from the range's first item, and returns the items.
 fn write_ends(ends: &[usize], range: &Range<usize>, out: &mut Vec<u8>) -> Range<usize> {
-    let first = if range.start == 0 { 0 } else { ends[range.start - 1] };
+    let first = if range.start == 0 {
+        0
+    } else {
+        ends[range.start - 1]
+    };
     for end in &ends[range.clone()] {
         out.extend_from_slice(&((end - first) as u64).to_le_bytes());
     }
@@ -295,7 +354,10 @@ fn write_ends(ends: &[usize], range: &Range<usize>, out: &mut Vec<u8>) -> Range<
 }
 
 fn little_endian(bytes: &[u8]) -> u128 {
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u128::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |value, byte| value << 8 | u128::from(*byte))
 }
 
 fn write_fixed(kind: FixedKind, bytes: &[u8], out: &mut Vec<u8>) {
@@ -308,7 +370,11 @@ fn write_fixed(kind: FixedKind, bytes: &[u8], out: &mut Vec<u8>) {
         }
         FixedKind::Float => {
             let value = f32::from_le_bytes(bytes.try_into().expect("the type has four bytes"));
-            let text = if value.is_finite() { value.to_string() } else { "null".to_owned() };
+            let text = if value.is_finite() {
+                value.to_string()
+            } else {
+                "null".to_owned()
+            };
             out.extend_from_slice(text.as_bytes());
         }
         FixedKind::Address => {
@@ -320,7 +386,11 @@ fn write_fixed(kind: FixedKind, bytes: &[u8], out: &mut Vec<u8>) {
             // A number is little-endian, a text is not.
             let number = bytes.len() == 16;
             for idx in 0..bytes.len() {
-                let byte = if number { bytes[bytes.len() - 1 - idx] } else { bytes[idx] };
+                let byte = if number {
+                    bytes[bytes.len() - 1 - idx]
+                } else {
+                    bytes[idx]
+                };
                 digits.push_str(&format!("{byte:02x}"));
             }
             write_str(out, &digits);
@@ -332,7 +402,10 @@ struct Reader<'b>(&'b [u8]);
 
 impl<'b> Reader<'b> {
     fn take(&mut self, n_bytes: usize, what: &'static str) -> Result<&'b [u8], MalformedBlock> {
-        let (taken, rest) = self.0.split_at_checked(n_bytes).ok_or(MalformedBlock::Truncated(what))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(n_bytes)
+            .ok_or(MalformedBlock::Truncated(what))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -352,7 +425,9 @@ impl<'b> Reader<'b> {
 
     fn word(&mut self, what: &'static str) -> Result<u64, MalformedBlock> {
         let bytes = self.take(8, what)?;
-        Ok(u64::from_le_bytes(bytes.try_into().expect("eight bytes were taken")))
+        Ok(u64::from_le_bytes(
+            bytes.try_into().expect("eight bytes were taken"),
+        ))
     }
 
     fn bytes(&mut self, what: &'static str) -> Result<&'b [u8], MalformedBlock> {
@@ -378,6 +453,10 @@ impl<'b> Reader<'b> {
     }
 
     fn finish(self) -> Result<(), MalformedBlock> {
-        if self.0.is_empty() { Ok(()) } else { Err(MalformedBlock::TrailingBytes(self.0.len())) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(MalformedBlock::TrailingBytes(self.0.len()))
+        }
     }
 }

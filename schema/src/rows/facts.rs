@@ -1,7 +1,8 @@
 //! What several tables share: times, names of enums as their numbers, texts joined by commas, bits of flags.
 
 use ja4_model::{
-    ClientHello, Confirmed, ConnFacts, ConnFlags, Direction, IdKind, Match, TcpFacts, Text, Transport, TsKind, WallNs,
+    ClientHello, Confirmed, ConnFacts, ConnFlags, Direction, IdKind, Match, TcpFacts, Text, Transport,
+    TsKind, WallNs,
 };
 
 /// Microseconds since the epoch, rounded down.
@@ -59,7 +60,10 @@ pub(super) fn verdict(verdict: Match) -> i8 {
 
 /// The share of connections as the table holds it.
 pub(super) fn sample_rate(rate: f64) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "a share needs no more than single precision")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a share needs no more than single precision"
+    )]
     let rate = rate as f32;
     rate
 }
@@ -108,12 +112,20 @@ pub(super) const RESUMED: u16 = 1;
 /// TTL, window, maximum segment size and window scale of the SYN, with the values that stand for "not seen".
 pub(super) fn syn_facts(conn: Option<&ConnFacts<'_>>) -> (u8, u16, u16, u8) {
     conn.and_then(|conn| conn.tcp.as_ref())
-        .map_or((0, 0, 0, u8::MAX), |tcp| (tcp.ttl, tcp.window, tcp.mss.unwrap_or(0), tcp.wscale.unwrap_or(u8::MAX)))
+        .map_or((0, 0, 0, u8::MAX), |tcp| {
+            (
+                tcp.ttl,
+                tcp.window,
+                tcp.mss.unwrap_or(0),
+                tcp.wscale.unwrap_or(u8::MAX),
+            )
+        })
 }
 
 /// TCP options of the SYN.
 pub(super) fn syn_options<'c>(conn: Option<&'c ConnFacts<'_>>) -> &'c [u8] {
-    conn.and_then(|conn| conn.tcp.as_ref()).map_or(&[], |tcp: &TcpFacts| &tcp.options)
+    conn.and_then(|conn| conn.tcp.as_ref())
+        .map_or(&[], |tcp: &TcpFacts| &tcp.options)
 }
 
 /// A stable hash of a text: FNV-1a with 64 bits. 0 for the empty text.
@@ -121,5 +133,7 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
     if text.is_empty() {
         return 0;
     }
-    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }

@@ -87,8 +87,15 @@ block! {
 }
 
 /// Headers that have a column of their own, or whose value is secret and kept as `session_hash` only.
-const OWN_COLUMN: [&[u8]; 7] =
-    [b"user-agent", b"referer", b"accept-language", b"host", b"cookie", b"authorization", b"proxy-authorization"];
+const OWN_COLUMN: [&[u8]; 7] = [
+    b"user-agent",
+    b"referer",
+    b"accept-language",
+    b"host",
+    b"cookie",
+    b"authorization",
+    b"proxy-authorization",
+];
 
 /// Longest header name that is looked up; a longer one is none of those known.
 const MAX_KNOWN_NAME: usize = 32;
@@ -115,9 +122,11 @@ impl HttpLogsBlock {
     fn push_head(&mut self, row: &JoinedRequest<'_>) {
         let head = row.head;
         self.ts.push(facts::micros(head.ts_ns));
-        self.recv_ts.push(facts::micros(head.recv_ns.unwrap_or(head.ts_ns)));
+        self.recv_ts
+            .push(facts::micros(head.recv_ns.unwrap_or(head.ts_ns)));
         self.ts_kind.push(facts::ts_kind(head.ts_kind));
-        self.ts_resolution_ns.push(u32::try_from(head.ts_resolution_ns).unwrap_or(u32::MAX));
+        self.ts_resolution_ns
+            .push(u32::try_from(head.ts_resolution_ns).unwrap_or(u32::MAX));
         self.source.push(head.source.as_bytes());
         self.node.push(head.node.as_bytes());
         self.boot.push(head.boot.0);
@@ -132,7 +141,8 @@ impl HttpLogsBlock {
 
     fn push_addresses(&mut self, row: &JoinedRequest<'_>) {
         let request = row.request;
-        self.direction.push(facts::direction(row.conn.map(|conn| conn.direction)));
+        self.direction
+            .push(facts::direction(row.conn.map(|conn| conn.direction)));
         self.transport.push(facts::transport(request.transport));
         self.src_ip.push(row.src_ip().0);
         self.src_port.push(request.pair.client.port);
@@ -158,7 +168,11 @@ impl HttpLogsBlock {
         self.path_flags.push(path_flags(path, query));
         self.path_depth.push(saturate(count(path, b'/')));
         self.query.push(query);
-        self.query_params.push(if query.is_empty() { 0 } else { saturate(count(query, b'&') + 1) });
+        self.query_params.push(if query.is_empty() {
+            0
+        } else {
+            saturate(count(query, b'&') + 1)
+        });
         self.uri_bytes.push(saturate(path.len() + query.len()));
         self.http_version.push(request.http_version.as_bytes());
         self.h2_fp.push(request.h2_fp.as_bytes());
@@ -166,8 +180,10 @@ impl HttpLogsBlock {
         self.req_index.push(request.req_index.unwrap_or(u32::MAX));
         self.stream_id.push(request.stream_id.unwrap_or(0));
         self.request_id.push(request.request_id.as_bytes());
-        self.tls_cipher.push(request.tls.as_ref().map_or(b"", |tls| tls.cipher.as_bytes()));
-        self.truncated.push(facts::join_texts(scratch, &request.truncated));
+        self.tls_cipher
+            .push(request.tls.as_ref().map_or(b"", |tls| tls.cipher.as_bytes()));
+        self.truncated
+            .push(facts::join_texts(scratch, &request.truncated));
     }
 
     fn push_headers(&mut self, row: &JoinedRequest<'_>) {
@@ -204,7 +220,8 @@ impl HttpLogsBlock {
             HeadersForm::Ordered => 2,
         });
         self.header_count.push(saturate(request.headers.len()));
-        self.header_flags.push(seen.flags(request.headers_case, request.headers_dups));
+        self.header_flags
+            .push(seen.flags(request.headers_case, request.headers_dups));
         self.header_order.push(row.derived.header_order.as_bytes());
         self.header_order_hash.push(row.derived.header_order_hash);
         self.ua_family.push(row.derived.ua_family.as_bytes());
@@ -215,7 +232,8 @@ impl HttpLogsBlock {
         let (status, bytes_sent, duration_us) = row.outcome();
         self.status.push(status.unwrap_or(0));
         self.bytes_sent.push(bytes_sent.unwrap_or(0));
-        self.duration_us.push(duration_us.map_or(0, |us| u32::try_from(us).unwrap_or(u32::MAX)));
+        self.duration_us
+            .push(duration_us.map_or(0, |us| u32::try_from(us).unwrap_or(u32::MAX)));
     }
 
     fn push_join(&mut self, row: &JoinedRequest<'_>) {
@@ -243,14 +261,23 @@ impl HttpLogsBlock {
         self.tcp_window.push(window);
         self.tcp_mss.push(mss);
         self.tcp_wscale.push(wscale);
-        self.tcp_options.push(facts::join_numbers(scratch, facts::syn_options(conn)));
-        self.syn_to_hello_us.push(conn.and_then(|conn| conn.syn_to_hello_us).unwrap_or(0));
+        self.tcp_options
+            .push(facts::join_numbers(scratch, facts::syn_options(conn)));
+        self.syn_to_hello_us
+            .push(conn.and_then(|conn| conn.syn_to_hello_us).unwrap_or(0));
         // Behind a proxy the hello is the proxy's: never credited to the client.
         let hello = row.hello.filter(|_| row.hello_is_the_clients());
         let resumed = row.request.tls.as_ref().is_some_and(|tls| tls.resumed);
         let resumed = if resumed { facts::RESUMED } else { 0 };
         let Some(hello) = hello else {
-            for column in [&mut self.ja4, &mut self.ja4_norm, &mut self.ja3, &mut self.sni, &mut self.alpn, &mut self.tls_version] {
+            for column in [
+                &mut self.ja4,
+                &mut self.ja4_norm,
+                &mut self.ja3,
+                &mut self.sni,
+                &mut self.alpn,
+                &mut self.tls_version,
+            ] {
                 column.push(b"");
             }
             self.tls_flags.push(resumed);

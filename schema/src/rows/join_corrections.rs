@@ -38,9 +38,13 @@ impl JoinCorrectionsBlock {
         self.r#match.push(facts::verdict(row.verdict));
         self.match_reason.push(row.verdict.reason().as_bytes());
         let opened_ns = row.hello.and_then(|hello| hello.conn.open_ts_ns);
-        self.delta_us.push(opened_ns.map_or(0, |opened| facts::micros(row.request_ts_ns.saturating_sub(opened))));
+        self.delta_us.push(opened_ns.map_or(0, |opened| {
+            facts::micros(row.request_ts_ns.saturating_sub(opened))
+        }));
         self.conn_uid.push(row.conn_uid.0);
-        self.confirmed.push(facts::confirmed(row.hello.map_or(Confirmed::None, |hello| hello.conn.confirmed)));
+        self.confirmed.push(facts::confirmed(
+            row.hello.map_or(Confirmed::None, |hello| hello.conn.confirmed),
+        ));
         let tls = row.hello.map(|hello| &hello.tls);
         self.ja4.push(tls.map_or(b"", |tls| tls.ja4.as_bytes()));
         self.ja4_norm.push(tls.map_or(b"", |tls| tls.ja4_norm.as_bytes()));

@@ -23,23 +23,59 @@ const MAX_TEMPLATE: usize = 128;
 const MAX_SEGMENTS: usize = 8;
 
 const STATIC_ENDINGS: [&[u8]; 19] = [
-    b"js", b"css", b"png", b"jpg", b"jpeg", b"gif", b"svg", b"ico", b"webp", b"avif", b"woff", b"woff2", b"ttf", b"map",
-    b"mp4", b"webm", b"wasm", b"mp3", b"mjs",
+    b"js", b"css", b"png", b"jpg", b"jpeg", b"gif", b"svg", b"ico", b"webp", b"avif", b"woff", b"woff2",
+    b"ttf", b"map", b"mp4", b"webm", b"wasm", b"mp3", b"mjs",
 ];
 const LOGIN_SEGMENTS: [&[u8]; 11] = [
-    b"login", b"signin", b"sign-in", b"logon", b"wp-login.php", b"auth", b"oauth", b"password", b"register", b"signup",
+    b"login",
+    b"signin",
+    b"sign-in",
+    b"logon",
+    b"wp-login.php",
+    b"auth",
+    b"oauth",
+    b"password",
+    b"register",
+    b"signup",
     b"session",
 ];
 const ADMIN_SEGMENTS: [&[u8]; 12] = [
-    b"admin", b"administrator", b"wp-admin", b"phpmyadmin", b"console", b"actuator", b"manager", b"cpanel", b"jenkins",
-    b"solr", b"server-status", b"admin.php",
+    b"admin",
+    b"administrator",
+    b"wp-admin",
+    b"phpmyadmin",
+    b"console",
+    b"actuator",
+    b"manager",
+    b"cpanel",
+    b"jenkins",
+    b"solr",
+    b"server-status",
+    b"admin.php",
 ];
 const API_SEGMENTS: [&[u8]; 6] = [b"api", b"graphql", b"v1", b"v2", b"rest", b"rpc"];
 /// Tokens of path traversal, injection and well-known scans, by their first byte.
 const SUSPICIOUS_TOKENS: [&[u8]; 20] = [
-    b"../", b"..%2f", b"%2e%2e", b"%00", b"%27", b"<script", b"%3cscript", b"${jndi", b"%24%7bjndi", b"union+select",
-    b"union%20select", b"etc/passwd", b"cgi-bin", b"eval(", b"eval-stdin", b"wp-config", b"xmlrpc.php", b"shell",
-    b"phpunit", b"base64_decode",
+    b"../",
+    b"..%2f",
+    b"%2e%2e",
+    b"%00",
+    b"%27",
+    b"<script",
+    b"%3cscript",
+    b"${jndi",
+    b"%24%7bjndi",
+    b"union+select",
+    b"union%20select",
+    b"etc/passwd",
+    b"cgi-bin",
+    b"eval(",
+    b"eval-stdin",
+    b"wp-config",
+    b"xmlrpc.php",
+    b"shell",
+    b"phpunit",
+    b"base64_decode",
 ];
 
 /// Bits for what path and query ask for.
@@ -53,7 +89,10 @@ pub(super) fn path_flags(path: &[u8], query: &[u8]) -> u16 {
         _ => 0,
     };
     let mut last_segment: &[u8] = b"";
-    for segment in path.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty()) {
+    for segment in path
+        .split(|byte| *byte == b'/')
+        .filter(|segment| !segment.is_empty())
+    {
         flags |= segment_flags(segment);
         last_segment = segment;
     }
@@ -69,7 +108,9 @@ pub(super) fn path_flags(path: &[u8], query: &[u8]) -> u16 {
 
 fn segment_flags(segment: &[u8]) -> u16 {
     match segment[0] {
-        b'.' if segment != b"." && segment != b".." && !segment.eq_ignore_ascii_case(b".well-known") => flag::DOT_FILE,
+        b'.' if segment != b"." && segment != b".." && !segment.eq_ignore_ascii_case(b".well-known") => {
+            flag::DOT_FILE
+        }
         _ if is_one_of(segment, &LOGIN_SEGMENTS) => flag::LOGIN,
         _ if is_one_of(segment, &ADMIN_SEGMENTS) => flag::ADMIN,
         _ if is_one_of(segment, &API_SEGMENTS) => flag::API,
@@ -78,16 +119,21 @@ fn segment_flags(segment: &[u8]) -> u16 {
 }
 
 fn is_one_of(text: &[u8], known: &[&[u8]]) -> bool {
-    known.iter().any(|name| text.len() == name.len() && text.eq_ignore_ascii_case(name))
+    known
+        .iter()
+        .any(|name| text.len() == name.len() && text.eq_ignore_ascii_case(name))
 }
 
 fn has_suspicious_token(text: &[u8]) -> bool {
     text.iter().enumerate().any(|(idx, byte)| {
         // Only these bytes begin a token.
-        matches!(byte.to_ascii_lowercase(), b'.' | b'%' | b'<' | b'$' | b'u' | b'e' | b'c' | b'w' | b'x' | b's' | b'p' | b'b')
-            && SUSPICIOUS_TOKENS.iter().any(|token| {
-                text.get(idx..idx + token.len()).is_some_and(|found| found.eq_ignore_ascii_case(token))
-            })
+        matches!(
+            byte.to_ascii_lowercase(),
+            b'.' | b'%' | b'<' | b'$' | b'u' | b'e' | b'c' | b'w' | b'x' | b's' | b'p' | b'b'
+        ) && SUSPICIOUS_TOKENS.iter().any(|token| {
+            text.get(idx..idx + token.len())
+                .is_some_and(|found| found.eq_ignore_ascii_case(token))
+        })
     })
 }
 
@@ -122,7 +168,9 @@ fn is_id(segment: &[u8]) -> bool {
     segment.len() >= 8
         && n_digits >= 2
         && n_digits * 5 >= segment.len()
-        && segment.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && segment
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ impl SourceStatusBlock {
     /// Appends a row.
     pub fn push(&mut self, row: &SourceStatusRow<'_>) {
         let head = row.head;
-        self.recv_ts.push(facts::micros(head.recv_ns.unwrap_or(head.ts_ns)));
+        self.recv_ts
+            .push(facts::micros(head.recv_ns.unwrap_or(head.ts_ns)));
         self.ts.push(facts::micros(head.ts_ns));
         self.source.push(head.source.as_bytes());
         self.node.push(head.node.as_bytes());

@@ -55,7 +55,8 @@ impl TlsLogsBlock {
         let mut scratch = Vec::new();
         let (head, hello, conn) = (row.head, row.hello, &row.hello.conn);
         self.ts.push(facts::micros(head.ts_ns));
-        self.recv_ts.push(facts::micros(head.recv_ns.unwrap_or(head.ts_ns)));
+        self.recv_ts
+            .push(facts::micros(head.recv_ns.unwrap_or(head.ts_ns)));
         self.node.push(head.node.as_bytes());
         self.boot.push(head.boot.0);
         self.seq.push(head.seq);
@@ -84,7 +85,9 @@ impl TlsLogsBlock {
             }
         }
         self.encap.push(&scratch);
-        let (proxy_ip, proxy_port) = hello.proxy.map_or((CanonicalAddr::UNSPECIFIED, 0), |proxy| (proxy.ip, proxy.port));
+        let (proxy_ip, proxy_port) = hello
+            .proxy
+            .map_or((CanonicalAddr::UNSPECIFIED, 0), |proxy| (proxy.ip, proxy.port));
         self.proxy_ip.push(proxy_ip.0);
         self.proxy_port.push(proxy_port);
         self.ja4.push(hello.tls.ja4.as_bytes());
@@ -103,7 +106,8 @@ impl TlsLogsBlock {
         self.tcp_window.push(window);
         self.tcp_mss.push(mss);
         self.tcp_wscale.push(wscale);
-        self.tcp_options.push(facts::join_numbers(&mut scratch, facts::syn_options(Some(conn))));
+        self.tcp_options
+            .push(facts::join_numbers(&mut scratch, facts::syn_options(Some(conn))));
         self.syn_to_hello_us.push(conn.syn_to_hello_us.unwrap_or(0));
         self.rows += 1;
     }

@@ -1,0 +1,410 @@
+//! `ja4-correlator run`: sockets in, rows out, in one thread; the store is fed from another.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ja4_common::admin::{self, Admin};
+use ja4_common::exit::Failure;
+use ja4_common::ledger::Ledger;
+use ja4_common::{Shutdown, ledger as ledger_file};
+use ja4_model::BootId;
+use ja4_spool::{Spool, SpoolConfig};
+use ja4_transport::{Batch as Frames, Input, OriginId, Receiver, ReceiverConfig};
+
+use crate::batch::{Batch, SegmentMeta};
+use crate::clock;
+use crate::config::{CorrelatorConfig, Durability};
+use crate::core::{Core, Incoming, KnownProducer};
+use crate::ledger::{self, ReceiverDrops};
+use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+use crate::redact::{self, Redactor};
+use crate::sinks::clickhouse::Sender;
+use crate::sinks::lines::{Lines, Target};
+use crate::writer::{SealPolicy, Writer};
+
+/// Longest sleep of the loop: shutdown and completed batches are looked at this often.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How often the ledger and the gauges are brought up to date.
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+
+/// First number that is not settled, by (source, node, boot): what a producer that connects is told.
+type Unsettled = Arc<Mutex<HashMap<(String, String, BootId), u64>>>;
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(config: &CorrelatorConfig) -> Result<(), Failure> {
+    ja4_common::logging::init(&config.process.log).map_err(Failure::wrong_use)?;
+    let shutdown = Shutdown::install().map_err(Failure::failed)?;
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::register(&registry).map_err(Failure::failed)?;
+    let latest = Arc::new(Mutex::new(Ledger::default()));
+    let shown = Arc::clone(&latest);
+    let conditions: &[&'static str] = if config.store.disabled {
+        &["sources"]
+    } else {
+        &["sources", "store"]
+    };
+    let admin = Admin::new(registry, conditions, move || {
+        shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    });
+    if let Some(listen) = &config.process.admin {
+        admin::Server::start(listen, Arc::clone(&admin)).map_err(Failure::wrong_use)?;
+    }
+    let mut process = Process::start(config, &shutdown, &admin, &metrics, latest)?;
+    if let Some(path) = &config.process.ledger_file {
+        admin::write_ledger_each_second(path.clone(), Arc::clone(&admin), shutdown.clone())
+            .map_err(Failure::failed)?;
+    }
+    admin.set_ready("sources");
+    tracing::info!("joining requests with connections");
+    while !shutdown.is_requested() {
+        process.turn();
+    }
+    process.stop(config);
+    if let Some(path) = &config.process.ledger_file {
+        ledger_file::write_file(path, &admin.ledger()).map_err(Failure::failed)?;
+    }
+    Ok(())
+}
+
+/// Everything that runs.
+struct Process {
+    core: Core,
+    writer: Writer,
+    receiver: Receiver,
+    producers: HashMap<OriginId, KnownProducer>,
+    /// The receiver's number of a producer, by the settlement's.
+    origins: HashMap<u32, OriginId>,
+    unsettled: Unsettled,
+    sender: Option<JoinHandle<()>>,
+    latest: Arc<Mutex<Ledger>>,
+    metrics: Metrics,
+    durability: &'static str,
+    published: Instant,
+    next_tend: Instant,
+}
+
+impl Process {
+    fn start(
+        config: &CorrelatorConfig,
+        shutdown: &Shutdown,
+        admin: &Arc<Admin>,
+        metrics: &Metrics,
+        latest: Arc<Mutex<Ledger>>,
+    ) -> Result<Self, Failure> {
+        let key = redact::load_or_make_key(&config.redaction.key_file).map_err(Failure::wrong_use)?;
+        let redactor = Redactor::new(
+            &key,
+            &config.redaction.query_keys,
+            &config.redaction.session_cookies,
+        );
+        let (outbox, before) = open_outbox(config)?;
+        let lines = open_lines(config)?;
+        let seed = random_seed()?;
+        let before = before.unwrap_or_default();
+        let mut core = Core::new(
+            config.join.settings(),
+            seed,
+            clock::now(),
+            redactor,
+            (before.marks, before.totals),
+        );
+        let unsettled: Unsettled = Arc::default();
+        publish_unsettled(&mut core, &unsettled, None, &HashMap::new());
+        let receiver = start_receiver(config, &unsettled)?;
+        let (writer, sender) = match outbox {
+            None => (Writer::lines_only(lines), None),
+            Some(outbox) => {
+                let batch = Batch::new(&config.store.connection.logs_database);
+                let policy = SealPolicy {
+                    rows: config.spool.batch_rows.max(1),
+                    bytes: config.spool.batch_bytes.as_usize().max(1),
+                    age: config.spool.batch_age.0,
+                    sealed_is_safe: config.spool.durability == Durability::Spool,
+                };
+                let token_prefix = format!("{:016x}{:016x}", seed[0], seed[1]);
+                let waker = receiver.waker();
+                let sender = Sender {
+                    client: config.store.connection.client().map_err(Failure::wrong_use)?,
+                    logs_database: config.store.connection.logs_database.clone(),
+                    outbox: outbox.clone(),
+                    admin: Arc::clone(admin),
+                    metrics: metrics.clone(),
+                    shutdown: shutdown.clone(),
+                    notify: Box::new(move || waker.wake()),
+                };
+                (
+                    Writer::to_store(batch, outbox, policy, token_prefix, lines, core.before()),
+                    Some(spawn_sender(sender)?),
+                )
+            }
+        };
+        Ok(Self {
+            core,
+            writer,
+            receiver,
+            producers: HashMap::new(),
+            origins: HashMap::new(),
+            unsettled,
+            sender,
+            latest,
+            metrics: metrics.clone(),
+            durability: if config.store.disabled {
+                "none"
+            } else {
+                config.spool.durability.name()
+            },
+            published: Instant::now(),
+            next_tend: Instant::now(),
+        })
+    }
+
+    /// Takes one input or waits a little, then lets time pass.
+    fn turn(&mut self) {
+        let input = self.receiver.next(self.wait());
+        if let Some(input) = input {
+            self.take(input);
+        }
+        let now = Instant::now();
+        if now < self.next_tend {
+            return;
+        }
+        // Under load many small batches come a millisecond: timers need not be looked at for each.
+        self.next_tend = now + Duration::from_millis(1);
+        let both = clock::now();
+        self.core.handle_timeout(both, &mut self.writer);
+        if self.writer.tend(both, &mut self.core) {
+            publish_unsettled(
+                &mut self.core,
+                &self.unsettled,
+                Some(&self.receiver),
+                &self.origins,
+            );
+        }
+        if now.duration_since(self.published) >= PUBLISH_EVERY {
+            self.published = now;
+            self.writer.flush_lines();
+            self.publish();
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let next = [self.core.next_deadline(), self.writer.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min();
+        let left = next.map(|at| Duration::from_nanos(at.saturating_sub(clock::mono_ns())));
+        left.map_or(TICK, |left| left.clamp(Duration::from_millis(1), TICK))
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Opened(peer) => {
+                let producer = self
+                    .core
+                    .producer(peer.source.as_bytes(), peer.node.as_bytes(), peer.boot);
+                self.origins.insert(producer.slot(), peer.origin);
+                self.producers.insert(peer.origin, producer);
+            }
+            Input::Batch(frames) => self.take_frames(&frames),
+            Input::Closed(peer) => {
+                if let Some(producer) = self.producers.get(&peer.origin) {
+                    tracing::debug!("{} of {} closed its connection", peer.source, producer.node());
+                }
+            }
+        }
+    }
+
+    fn take_frames(&mut self, frames: &Frames) {
+        let Some(producer) = self.producers.get(&frames.peer.origin) else {
+            return;
+        };
+        let producer = producer.clone();
+        let now = clock::now();
+        for frame in frames.frames() {
+            let event = Incoming {
+                json: frame.bytes,
+                kind: frame.kind,
+                seq: frame.id.seq,
+                id_kind: frame.id_kind,
+                recv_ns: frame.recv_ns,
+            };
+            self.core.handle(now, &producer, event, &mut self.writer);
+        }
+    }
+
+    fn publish(&self) {
+        let drops = receiver_drops(&self.receiver);
+        let ledger = ledger::ledger(&self.core, &self.writer, &drops, self.durability);
+        let memory = self.core.memory();
+        self.metrics.connections.set(gauge(memory.connections));
+        self.metrics.pending_requests.set(gauge(memory.pending_requests));
+        if let Some(outbox) = self.writer.outbox() {
+            let (segments, bytes) = outbox.backlog();
+            self.metrics.spool_segments.set(gauge(segments));
+            self.metrics
+                .spool_bytes
+                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        self.metrics.follow(&ledger, &self.core.totals);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = ledger;
+    }
+
+    /// Reads what is there, gives out what waits, seals, sends, acknowledges, closes.
+    fn stop(mut self, config: &CorrelatorConfig) {
+        let deadline = Instant::now() + config.drain_timeout.0;
+        self.receiver.stop_reading();
+        loop {
+            match self.receiver.next(TICK) {
+                Some(input) => self.take(input),
+                None if self.receiver.reading_has_stopped() || Instant::now() >= deadline => break,
+                None => {}
+            }
+        }
+        let now = clock::now();
+        self.core.handle_shutdown(now, &mut self.writer);
+        if !self.writer.finish(now, &mut self.core) {
+            tracing::error!("the last batch could not be kept: its producers will send its events again");
+        }
+        if let Some(outbox) = self.writer.outbox() {
+            outbox.close();
+        }
+        if let Some(sender) = self.sender.take() {
+            while !sender.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if sender.is_finished() {
+                if sender.join().is_err() {
+                    tracing::error!("the thread that speaks to the store ended badly");
+                }
+            } else {
+                tracing::warn!("the store has not taken everything in time: the rest stays in the spool");
+            }
+        }
+        self.writer.settle_completed(&mut self.core);
+        publish_unsettled(
+            &mut self.core,
+            &self.unsettled,
+            Some(&self.receiver),
+            &self.origins,
+        );
+        self.publish();
+        self.writer.stop_lines();
+        self.receiver.shutdown();
+        tracing::info!("stopped");
+    }
+}
+
+fn gauge(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn open_outbox(config: &CorrelatorConfig) -> Result<(Option<Outbox>, Option<SegmentMeta>), Failure> {
+    if config.store.disabled {
+        return Ok((None, None));
+    }
+    match config.spool.durability {
+        Durability::Memory => Ok((Some(Outbox::in_memory(config.spool.max_bytes.0)), None)),
+        Durability::Spool => {
+            let spool_config = SpoolConfig {
+                max_bytes: config.spool.max_bytes.0,
+                fsync: true,
+            };
+            let spool = Spool::open(&config.spool.dir, spool_config).map_err(Failure::wrong_use)?;
+            let recovery = spool.recovery();
+            if recovery.segments > 0 {
+                tracing::info!(
+                    "{} batches ({} bytes) are in the spool and are sent first",
+                    recovery.segments,
+                    recovery.bytes
+                );
+            }
+            let (outbox, last) = Outbox::on_disk(spool);
+            Ok((Some(outbox), last))
+        }
+    }
+}
+
+fn open_lines(config: &CorrelatorConfig) -> Result<Vec<Lines>, Failure> {
+    let file = config.file.clone().map(Target::File);
+    let stdout = config.stdout.then_some(Target::Stdout);
+    file.into_iter()
+        .chain(stdout)
+        .map(|target| Lines::start(&target).map_err(Failure::failed))
+        .collect()
+}
+
+fn random_seed() -> Result<[u64; 4], Failure> {
+    let mut seed = [0; 4];
+    for word in &mut seed {
+        *word = getrandom::u64().map_err(|error| Failure::failed(error.to_string()))?;
+    }
+    Ok(seed)
+}
+
+fn start_receiver(config: &CorrelatorConfig, unsettled: &Unsettled) -> Result<Receiver, Failure> {
+    let node = config
+        .node
+        .clone()
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let listeners = config
+        .sources
+        .iter()
+        .map(crate::config::SourceConfig::listener)
+        .collect();
+    let unsettled = Arc::clone(unsettled);
+    let next_unsettled = Arc::new(move |source: &str, node: &str, boot: BootId| {
+        let unsettled = unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        unsettled
+            .get(&(source.to_owned(), node.to_owned(), boot))
+            .copied()
+            .unwrap_or(0)
+    });
+    Receiver::start(ReceiverConfig::new(node, listeners, next_unsettled)).map_err(Failure::wrong_use)
+}
+
+fn spawn_sender(sender: Sender) -> Result<JoinHandle<()>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    std::thread::Builder::new()
+        .name("store".into())
+        .spawn(move || runtime.block_on(sender.run()))
+        .map_err(Failure::failed)
+}
+
+/// Tells producers, connected or to come, up to where their events are safe.
+fn publish_unsettled(
+    core: &mut Core,
+    unsettled: &Unsettled,
+    receiver: Option<&Receiver>,
+    origins: &HashMap<u32, OriginId>,
+) {
+    let mut table = unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+    for (slot, key, upto) in core.settlement_mut().take_changed() {
+        let (source, node) = (
+            key.source.to_str_lossy().into_owned(),
+            key.node.to_str_lossy().into_owned(),
+        );
+        table.insert((source, node, key.boot), upto);
+        if let (Some(receiver), Some(origin)) = (receiver, origins.get(&slot)) {
+            receiver.ack(*origin, upto);
+        }
+    }
+}
+
+/// What the sockets dropped, by source and reason.
+fn receiver_drops(receiver: &Receiver) -> ReceiverDrops {
+    let mut drops: ReceiverDrops = BTreeMap::new();
+    for identity in receiver.counters().identities {
+        let by_reason = drops.entry(identity.source.to_string()).or_default();
+        for (reason, n) in identity.dropped {
+            *by_reason.entry(reason.name().to_owned()).or_insert(0) += n;
+        }
+    }
+    drops
+}
