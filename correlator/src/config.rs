@@ -104,7 +104,7 @@ pub(crate) struct SourceConfig {
     pub(crate) bytes_per_second: Option<Bytes>,
 }
 
-/// Kind of socket. SOCK_DGRAM loses 28–43 % of events under load and is not offered.
+/// Kind of socket. `SOCK_DGRAM` loses 28–43 % of events under load and is not offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SourceKind {

@@ -40,7 +40,7 @@ impl Names {
     pub(crate) fn text(&self, number: u32) -> Text<'static> {
         self.names
             .get(number as usize)
-            .map_or(Text::from("~other"), |name| Text::from(*name))
+            .map_or_else(|| Text::from("~other"), |name| Text::from(*name))
     }
 }
 

@@ -86,7 +86,7 @@ fn input_stage(core: &Core, source: &str, receiver_drops: Option<&BTreeMap<Strin
         stage.drop_for(reason, *n);
     }
     // Independent of the counts above: what the settlement holds in flight or as given out and not sealed.
-    debug_assert!(producers.map(|producer| producer.in_flight()).sum::<u64>() <= stage.pending);
+    debug_assert!(producers.map(super::settlement::Producer::in_flight).sum::<u64>() <= stage.pending);
     stage
 }
 

@@ -95,7 +95,7 @@ impl Outbox {
                     metas.insert(id, Arc::new(meta));
                 }
                 Err(error) => {
-                    tracing::error!("segment {id} of the spool cannot be read and is left out: {error}")
+                    tracing::error!("segment {id} of the spool cannot be read and is left out: {error}");
                 }
             }
         }

@@ -113,16 +113,15 @@ pub(crate) fn replay(tls: &Path, http: &Path, config: &CorrelatorConfig) -> Resu
         let core = core.as_mut().expect("it was made just now");
         let now = at(start_ns, last_ns);
         let_time_pass(core, now, &mut records);
-        let producer = match producers
+        let producer = if let Some(known) = producers
             .iter()
             .find(|known| known.is(&line.source, &line.node, line.boot))
         {
-            Some(known) => known.clone(),
-            None => {
-                let new = core.producer(&line.source, &line.node, line.boot);
-                producers.push(new.clone());
-                new
-            }
+            known.clone()
+        } else {
+            let new = core.producer(&line.source, &line.node, line.boot);
+            producers.push(new.clone());
+            new
         };
         let json = lines.line.as_slice();
         let event = Incoming {
@@ -185,16 +184,14 @@ fn let_time_pass(core: &mut Core, now: Now, records: &mut Records) {
 fn settle(core: &mut Core, records: &mut Records) {
     let settled = std::mem::take(&mut records.settled);
     core.count_settled(&settled);
-    settled
-        .iter()
-        .for_each(|origin| core.settlement_mut().settle(*origin));
+    core.settlement_mut().settle_all(&settled);
     records.settled = settled;
     records.settled.clear();
 }
 
 fn print_counters(core: &Core) -> std::io::Result<()> {
     let writer = crate::writer::Writer::lines_only(Vec::new());
-    let ledger = crate::ledger::ledger(core, &writer, &Default::default(), "none");
+    let ledger = crate::ledger::ledger(core, &writer, &crate::ledger::ReceiverDrops::new(), "none");
     let mut err = std::io::stderr().lock();
     serde_json::to_writer(&mut err, &ledger)?;
     err.write_all(b"\n")

@@ -197,6 +197,13 @@ impl Settlement {
         }
     }
 
+    /// Settles many.
+    pub(crate) fn settle_all(&mut self, origins: &[Origin]) {
+        for origin in origins {
+            self.settle(*origin);
+        }
+    }
+
     /// First number that is not settled; 0 for an unknown process.
     #[cfg(test)]
     fn next_unsettled(&self, key: &ProducerKey) -> u64 {

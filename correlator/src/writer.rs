@@ -158,9 +158,7 @@ impl Writer {
         let Some(store) = &mut self.store else {
             let origins = std::mem::take(&mut self.unsealed);
             core.count_settled(&origins);
-            origins
-                .iter()
-                .for_each(|origin| core.settlement_mut().settle(*origin));
+            core.settlement_mut().settle_all(&origins);
             return !origins.is_empty();
         };
         store.batch.touch(now.mono_ns);
@@ -238,11 +236,11 @@ impl StoreSink {
     }
 
     fn seal_even_empty(&mut self, now: Now, core: &mut Core) -> bool {
-        if let Some(stuck) = self.stuck.take() {
-            if !self.seal_blocks(stuck.blocks, stuck.payload, stuck.origins, now, core) {
-                self.shed(core);
-                return false;
-            }
+        if let Some(stuck) = self.stuck.take()
+            && !self.seal_blocks(stuck.blocks, stuck.payload, stuck.origins, now, core)
+        {
+            self.shed(core);
+            return false;
         }
         self.n_sealed += 1;
         let token = format!("{}-{}", self.token_prefix, self.n_sealed);
@@ -267,7 +265,9 @@ impl StoreSink {
         let dropped = self.outbox.take_dropped();
         for (table, reasons) in &dropped {
             let flow = core.totals.tables.entry(table.clone()).or_default();
-            reasons.iter().for_each(|(reason, n)| flow.drop_for(reason, *n));
+            for (reason, n) in reasons {
+                flow.drop_for(reason, *n);
+            }
         }
         let meta = SegmentMeta {
             marks: core.settlement().marks_after(&origins),
@@ -277,9 +277,7 @@ impl StoreSink {
         match self.outbox.seal(meta, &payload) {
             Ok(id) => {
                 if self.policy.sealed_is_safe {
-                    origins
-                        .iter()
-                        .for_each(|origin| core.settlement_mut().settle(*origin));
+                    core.settlement_mut().settle_all(&origins);
                 } else {
                     self.awaiting.insert(id, origins);
                 }
@@ -316,9 +314,7 @@ impl StoreSink {
             flow.passed += block.rows;
             flow.drop_for("no_space", block.rows);
         }
-        origins
-            .iter()
-            .for_each(|origin| core.settlement_mut().settle(*origin));
+        core.settlement_mut().settle_all(&origins);
     }
 }
 

@@ -277,7 +277,7 @@ fn mentions(sql: &[u8], context: Context<'_>) -> Mentions {
         let next = pieces.get(i + 1);
         match (piece, next, pieces.get(i + 2)) {
             (Piece::Name(database), Some(Piece::Punctuation(b'.')), Some(Piece::Name(table))) => {
-                mention(database, table)
+                mention(database, table);
             }
             // dictGet('database.dictionary', …), joinGet, dictionary('…').
             (

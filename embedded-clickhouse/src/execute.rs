@@ -76,6 +76,7 @@ impl From<Exception> for InsertFailure {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "used by name in map_err")]
 fn engine_error(text: String) -> Exception {
     Exception::from_engine(&text)
 }

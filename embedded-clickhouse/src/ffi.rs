@@ -350,6 +350,9 @@ impl Connection {
     ///
     /// # Errors
     /// When the engine could not be asked at all.
+    ///
+    /// # Panics
+    /// Never: the size of the answer is a small constant.
     pub fn classify(&mut self, sql: &[u8]) -> Result<Analysis, String> {
         let size = u32::try_from(size_of::<RawAnalysis>()).expect("sixteen bytes");
         let mut raw = RawAnalysis {

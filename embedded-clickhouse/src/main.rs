@@ -34,7 +34,7 @@ struct RunArguments {
     /// Address of the HTTP interface; port 0 takes a free one, which DIR/listen names [default: 127.0.0.1:8123]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// libchdb.so [default: $CHDB_LIB, else the cache of scripts/fetch-libchdb]
+    /// libchdb.so [default: $`CHDB_LIB`, else the cache of scripts/fetch-libchdb]
     #[arg(long, value_name = "FILE")]
     lib: Option<PathBuf>,
     /// Prints the configuration that would be used and ends

@@ -214,20 +214,15 @@ fn raise_descriptor_limit(wanted: u64) {
     if enough {
         return;
     }
-    let current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-    if setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current,
-            maximum: limit.maximum,
-        },
-    )
-    .is_err()
-        || current < Some(wanted)
-    {
+    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = Rlimit {
+        current: Some(current),
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() || current < wanted {
         tracing::warn!(
             "only {} file descriptors may be open; {wanted} are wanted: raise ulimit -n",
-            current.unwrap_or(wanted)
+            current
         );
     }
 }

@@ -1,5 +1,13 @@
 //! Batches sent again until acknowledged are stored once and counted once, whatever kills the store.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
 mod common;
 
 use std::fs;
@@ -161,9 +169,10 @@ fn killed_store_neither_loses_nor_doubles_an_acknowledged_batch() {
                 }
             });
         }
-        while wanted_kills.map_or(started.elapsed() < Duration::from_secs(25), |wanted| {
-            n_kills < wanted
-        }) {
+        while wanted_kills.map_or_else(
+            || started.elapsed() < Duration::from_secs(25),
+            |wanted| n_kills < wanted,
+        ) {
             // Now and then in the boot itself.
             let pause = if random.below(8) == 0 {
                 random.below(300)

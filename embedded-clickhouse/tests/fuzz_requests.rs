@@ -1,5 +1,13 @@
 //! Whatever bytes come, the parsers of requests neither panic nor disagree with themselves.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
 use std::time::Duration;
 
 use bolero::check;

@@ -1,7 +1,16 @@
 //! The HTTP interface against the real engine: what curl and other clients see.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
 mod common;
 
+use base64::Engine as _;
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
@@ -270,7 +279,6 @@ fn tokens_open_what_their_class_may_and_nothing_else() {
         stream.write_all(request.as_bytes()).unwrap();
         common::read_answer(&mut stream).unwrap()
     };
-    use base64::Engine as _;
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("writer:{writer}"));
     for headers in [
         format!("Authorization: Bearer {writer}\r\n"),

@@ -397,7 +397,7 @@ async fn apply_locked(
                         .map_err(|source| ApplyError::Rebuild {
                             migration: migration.label(),
                             source,
-                        })?
+                        })?;
                 }
             }
             record(store, migration, step_idx, "done", owner).await?;

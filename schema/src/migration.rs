@@ -153,7 +153,7 @@ impl Migration {
                 Some(("kind", "rebuild")) => kind = Some(MigrationKind::Rebuild),
                 Some(("min_writer", value)) => min_writer = Some(value.trim().to_owned()),
                 Some((directive @ ("key" | "sharding" | "retention" | "step"), value)) => {
-                    pending.set(directive, value)
+                    pending.set(directive, value);
                 }
                 _ => pending.continue_key(comment),
             }
@@ -264,6 +264,9 @@ fn created_table(sql: &str) -> Option<&str> {
 impl Step {
     /// The statements that the step runs against these databases: one, or two in cluster mode where the local table has a
     /// Distributed one in front.
+    ///
+    /// # Panics
+    /// Never: what a table's name is was checked when the file was read.
     pub fn statements(&self, names: &Names) -> Vec<String> {
         let mut statements = vec![names.expand(&self.sql)];
         if let (Some(cluster), Some(sharding), Some(table)) =

@@ -57,7 +57,6 @@ pub fn insert_sql<'n>(database: &str, table: &str, columns: impl IntoIterator<It
 /// Writes an unsigned LEB128 number.
 pub(crate) fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        #[expect(clippy::cast_possible_truncation, reason = "masked to seven bits")]
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }

@@ -82,7 +82,7 @@ pub async fn drift(store: &Store, migrations: &[Migration]) -> Result<Option<Dif
 /// The first thing that is not as it should be.
 pub async fn verify(store: &Store, migrations: &[Migration]) -> Result<Verified, VerifyError> {
     let scratch = make_scratch(store, migrations).await?;
-    let verified = verify_in(store, &scratch).await;
+    let verified = Box::pin(verify_in(store, &scratch)).await;
     let dropped = drop_scratch(&scratch).await;
     let verified = verified?;
     dropped?;
@@ -137,7 +137,7 @@ async fn verify_in(store: &Store, scratch: &Store) -> Result<Verified, VerifyErr
             .value("SELECT toString(toUnixTimestamp64Nano(now64(9)))", &[])
             .await?,
     );
-    insert_marked(scratch, &marks).await?;
+    Box::pin(insert_marked(scratch, &marks)).await?;
     insert_detections(scratch).await?;
     let mut values = Vec::new();
     for (what, sql, expected) in expectations(&marks) {

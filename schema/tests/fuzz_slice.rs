@@ -1,5 +1,13 @@
 //! Fuzz target and properties of cutting blocks: bytes of a spool segment are not trusted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
 use std::time::Duration;
 
 use ja4_model::{EventId, Head, Status};
@@ -119,7 +127,8 @@ fn maps_are_cut_and_shown_as_pairs() {
 #[test]
 fn rows_that_are_not_there_are_refused() {
     let block = sample(3);
-    for range in [0..4, 3..3, 2..1] {
+    let backwards = std::ops::Range { start: 2, end: 1 };
+    for range in [0..4, 3..3, backwards] {
         assert!(cut(&block, range).is_err());
     }
     assert!(row_json(&block, 3).is_err());

@@ -332,8 +332,10 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/samples/sensor.yaml");
         let sample: SensorConfig = ja4_common::config::load(&path).unwrap();
         sample.validate().unwrap();
-        let mut defaults = SensorConfig::default();
-        defaults.process = sample.process.clone();
+        let mut defaults = SensorConfig {
+            process: sample.process.clone(),
+            ..SensorConfig::default()
+        };
         defaults.capture.interfaces.clone_from(&sample.capture.interfaces);
         defaults.networks = sample.networks.clone();
         defaults

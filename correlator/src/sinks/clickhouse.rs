@@ -25,7 +25,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Longest time for one insert: 100 000 rows through all views take about a second on one core.
-const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
+const INSERT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Errors of the store that are about the rows themselves. Source: `ErrorCodes.cpp` of ClickHouse.
 const CONTENT_ERRORS: [u32; 16] = [
@@ -81,15 +81,12 @@ impl Sender {
     /// Sends until the outbox is closed and empty, or the store is away after shutdown was asked for.
     pub(crate) async fn run(&self) {
         while let Some(outgoing) = self.next() {
-            match self.send(&outgoing).await {
-                Some(refused) => {
-                    self.outbox.done(outgoing.id, &refused);
-                    (self.notify)();
-                }
-                None => {
-                    self.outbox.release();
-                    return;
-                }
+            if let Some(refused) = self.send(&outgoing).await {
+                self.outbox.done(outgoing.id, &refused);
+                (self.notify)();
+            } else {
+                self.outbox.release();
+                return;
             }
         }
     }

@@ -93,11 +93,10 @@ impl Lines {
         }
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
         let rows = std::mem::take(&mut self.rows_in_chunk);
-        if let Some(queue) = &self.queue {
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send((chunk, rows))
-            {
-                self.counts.overflow.fetch_add(rows, Ordering::Relaxed);
-            }
+        if let Some(queue) = &self.queue
+            && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send((chunk, rows))
+        {
+            self.counts.overflow.fetch_add(rows, Ordering::Relaxed);
         }
     }
 
@@ -120,10 +119,10 @@ impl Lines {
     pub(crate) fn stop(mut self) {
         self.flush();
         drop(self.queue.take());
-        if let Some(writer) = self.writer.take() {
-            if writer.join().is_err() {
-                tracing::error!("writer of lines ended badly");
-            }
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("writer of lines ended badly");
         }
     }
 }

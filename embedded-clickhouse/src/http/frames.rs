@@ -126,6 +126,9 @@ fn checksum(frame: &[u8]) -> u128 {
 }
 
 /// Compresses data into frames.
+///
+/// # Panics
+/// Never: a piece has at most 1 MiB.
 pub fn encode(data: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     for piece in data.chunks(FRAME_DATA_BYTES) {

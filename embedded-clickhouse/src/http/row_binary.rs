@@ -1,4 +1,4 @@
-//! The header of RowBinaryWithNamesAndTypes, which the engine repeats with every chunk of a streamed answer.
+//! The header of `RowBinaryWithNamesAndTypes`, which the engine repeats with every chunk of a streamed answer.
 //!
 //! Pure. Header: LEB128 number of columns, then as many names and as many types, each a LEB128 length and bytes.
 

@@ -690,6 +690,7 @@ impl Service {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "one of the methods that make an answer")]
     fn describe(&self, answer: &mut Answer, format: &str, query_id: &str, stats: Option<Stats>) {
         let headers = answer.headers_mut();
         headers.insert("content-type", HeaderValue::from_static(content_type(format)));

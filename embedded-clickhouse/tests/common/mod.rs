@@ -97,7 +97,7 @@ impl Place {
 
     /// Keys of the configuration file.
     pub fn with(mut self, config: &str) -> Self {
-        self.config = config.to_owned();
+        config.clone_into(&mut self.config);
         self
     }
 
@@ -164,7 +164,7 @@ impl Place {
             body.len()
         );
         let mut stream = TcpStream::connect(self.address()?).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+        stream.set_read_timeout(Some(Duration::from_mins(1))).ok()?;
         stream.write_all(request.as_bytes()).ok()?;
         stream.write_all(body).ok()?;
         read_answer(&mut stream)
@@ -222,7 +222,7 @@ impl Drop for Store<'_> {
 
 impl Store<'_> {
     pub fn wait_ready(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while self.place.address().is_none() {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the store ended with {status}:\n{}", self.place.log());

@@ -29,7 +29,9 @@ pub enum CorruptSegment {
 pub(crate) fn header(meta: &[u8], payload: &[&[u8]]) -> [u8; HEADER_BYTES] {
     let mut crc = crc32fast::Hasher::new();
     crc.update(meta);
-    payload.iter().for_each(|part| crc.update(part));
+    for part in payload {
+        crc.update(part);
+    }
     let payload_bytes: u64 = payload.iter().map(|part| part.len() as u64).sum();
     let meta_bytes = u32::try_from(meta.len()).unwrap_or(u32::MAX);
     let mut header = [0; HEADER_BYTES];

@@ -184,18 +184,18 @@ impl Spool {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.ends_with(".tmp") {
+            let Some((stem, kind)) = name.split_once('.') else {
+                continue;
+            };
+            if kind == "tmp" {
                 std::fs::remove_file(entry.path())?;
                 self.recovery.temps_removed += 1;
-            } else if let Some(id) = name
-                .strip_suffix(".seg")
-                .or_else(|| name.strip_suffix(".corrupt"))
-            {
-                let Ok(id) = id.parse::<u64>() else { continue };
-                self.next_id = self.next_id.max(id.saturating_add(1));
-                if name.ends_with(".seg") {
-                    self.segments.insert(SegmentId(id), entry.metadata()?.len());
-                }
+                continue;
+            }
+            let Ok(id) = stem.parse::<u64>() else { continue };
+            self.next_id = self.next_id.max(id.saturating_add(1));
+            if kind == "seg" {
+                self.segments.insert(SegmentId(id), entry.metadata()?.len());
             }
         }
         self.bytes = self.segments.values().sum();

@@ -70,7 +70,7 @@ mod tests {
     fn an_idle_bucket_holds_no_more_than_a_burst() {
         let start = Instant::now();
         let mut bucket = Bucket::new(10, Duration::from_secs(1), start);
-        let later = start + Duration::from_secs(3600);
+        let later = start + Duration::from_hours(1);
         assert!(bucket.is_open(later));
         bucket.take(10);
         assert!(!bucket.is_open(later));
@@ -80,7 +80,7 @@ mod tests {
     fn a_rate_of_nothing_stays_shut() {
         let start = Instant::now();
         let mut bucket = Bucket::new(0, Duration::from_secs(1), start);
-        assert!(!bucket.is_open(start + Duration::from_secs(3600)));
+        assert!(!bucket.is_open(start + Duration::from_hours(1)));
         assert_eq!(bucket.wait(), Duration::from_secs(1));
     }
 }

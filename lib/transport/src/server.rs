@@ -443,8 +443,14 @@ impl Server {
 
     fn take_bytes(&mut self, id: u64, mut input: &[u8]) {
         let recv_ns = (self.config.clock)();
-        if let Some(greeting) = self.take_greeting(id, &mut input) {
-            let Some(line) = greeting else { return };
+        if self
+            .conns
+            .get(&id)
+            .is_some_and(|conn| matches!(conn.stage, Stage::Greeting))
+        {
+            let Some(line) = self.take_greeting(id, &mut input) else {
+                return;
+            };
             self.greet(id, &line);
         }
         let Some(conn) = self.conns.get_mut(&id) else {
@@ -481,18 +487,12 @@ impl Server {
         }
     }
 
-    /// While no greeting has come: its line, or `Some(None)` if it is not whole yet. None once greeted.
-    fn take_greeting(&mut self, id: u64, input: &mut &[u8]) -> Option<Option<Vec<u8>>> {
-        let conn = self.conns.get_mut(&id)?;
-        if !matches!(conn.stage, Stage::Greeting) {
-            return None;
+    /// The line of the greeting, once it is whole; one that is too long is no greeting either.
+    fn take_greeting(&mut self, id: u64, input: &mut &[u8]) -> Option<Vec<u8>> {
+        match self.conns.get_mut(&id)?.splitter.next(input, MAX_MESSAGE_BYTES)? {
+            Piece::Frame(line) => Some(line.to_vec()),
+            Piece::TooLong => Some(Vec::new()),
         }
-        let line = match conn.splitter.next(input, MAX_MESSAGE_BYTES) {
-            Some(Piece::Frame(line)) => Some(line.to_vec()),
-            Some(Piece::TooLong) => Some(Vec::new()),
-            None => None,
-        };
-        Some(line)
     }
 
     /// Reads up to `limit` packets; true if the kernel may hold more.
@@ -746,7 +746,9 @@ impl Server {
                 return;
             }
             waiting.sort_unstable();
-            waiting.into_iter().for_each(|id| self.write_out(id));
+            for id in waiting {
+                self.write_out(id);
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -67,6 +67,10 @@ struct Listener {
 }
 
 /// See the module.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wish or a fact of its own, set and read apart"
+)]
 pub(crate) struct State {
     listeners: Vec<Listener>,
     identities: Vec<Identity>,

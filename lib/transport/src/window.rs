@@ -83,7 +83,9 @@ mod tests {
         ) {
             let mut window = AckWindow::new(0);
             let seqs: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
-            seqs.iter().for_each(|&seq| assert!(window.received(seq)));
+            for &seq in &seqs {
+                assert!(window.received(seq));
+            }
             let mut unsettled: std::collections::BTreeSet<u64> = seqs.iter().copied().collect();
             for idx in order {
                 let seq = seqs[idx % seqs.len()];

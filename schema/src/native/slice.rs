@@ -40,6 +40,10 @@ pub enum MalformedBlock {
     TrailingBytes(usize),
 }
 
+const HEX: [char; 16] = [
+    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+];
+
 /// Number of rows of a block.
 ///
 /// # Errors
@@ -142,12 +146,12 @@ enum Values<'b> {
     },
     List {
         ends: Vec<usize>,
-        items: Box<Values<'b>>,
+        items: Box<Self>,
     },
     Map {
         ends: Vec<usize>,
-        keys: Box<Values<'b>>,
-        values: Box<Values<'b>>,
+        keys: Box<Self>,
+        values: Box<Self>,
     },
 }
 
@@ -272,7 +276,7 @@ impl<'b> Values<'b> {
     fn write_rows(&self, range: &Range<usize>, out: &mut Vec<u8>) {
         match self {
             Self::Fixed { width, bytes, .. } => {
-                out.extend_from_slice(&bytes[range.start * width..range.end * width])
+                out.extend_from_slice(&bytes[range.start * width..range.end * width]);
             }
             Self::Text(texts) => texts[range.clone()]
                 .iter()
@@ -296,7 +300,7 @@ impl<'b> Values<'b> {
     fn write_json(&self, row_idx: usize, out: &mut Vec<u8>) {
         match self {
             Self::Fixed { kind, width, bytes } => {
-                write_fixed(*kind, &bytes[row_idx * width..(row_idx + 1) * width], out)
+                write_fixed(*kind, &bytes[row_idx * width..(row_idx + 1) * width], out);
             }
             Self::Text(texts) => write_text(out, texts[row_idx]),
             Self::Low { keys, width, indexes } => {
@@ -391,7 +395,8 @@ fn write_fixed(kind: FixedKind, bytes: &[u8], out: &mut Vec<u8>) {
                 } else {
                     bytes[idx]
                 };
-                digits.push_str(&format!("{byte:02x}"));
+                digits.push(HEX[usize::from(byte >> 4)]);
+                digits.push(HEX[usize::from(byte & 15)]);
             }
             write_str(out, &digits);
         }

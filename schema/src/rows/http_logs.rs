@@ -253,7 +253,7 @@ impl HttpLogsBlock {
     }
 
     fn push_connection(&mut self, row: &JoinedRequest<'_>, scratch: &mut Vec<u8>) {
-        let conn = row.conn.or(row.hello.map(|hello| &hello.conn));
+        let conn = row.conn.or_else(|| row.hello.map(|hello| &hello.conn));
         self.conn_uid.push(conn.map_or(0, |conn| conn.conn_uid.0));
         self.conn_flags.push(conn.map_or(0, |conn| conn.flags.0));
         let (ttl, window, mss, wscale) = facts::syn_facts(conn);
@@ -313,6 +313,7 @@ impl Bounded for u32 {
     const LARGEST: Self = Self::MAX;
 }
 
+#[expect(clippy::naive_bytecount, reason = "paths and queries are short")]
 fn count(text: &[u8], wanted: u8) -> usize {
     text.iter().filter(|byte| **byte == wanted).count()
 }

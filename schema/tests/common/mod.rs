@@ -5,7 +5,7 @@
 use ja4_schema::{Names, RetentionDays, Store, apply, migrations};
 
 /// A store with databases of this test's own, not migrated yet. `None`, with a message, where no store can run.
-pub fn empty_store(test: &str) -> Option<Store> {
+pub(crate) fn empty_store(test: &str) -> Option<Store> {
     let url = store_url()?;
     let unique = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -21,7 +21,7 @@ pub fn empty_store(test: &str) -> Option<Store> {
 }
 
 /// Address of the store; `None`, with a message, where none can run.
-pub fn store_url() -> Option<String> {
+pub(crate) fn store_url() -> Option<String> {
     if let Ok(url) = std::env::var("CLICKHOUSE_URL") {
         return Some(url);
     }
@@ -30,7 +30,7 @@ pub fn store_url() -> Option<String> {
 }
 
 /// The same with all migrations applied.
-pub async fn migrated_store(test: &str) -> Option<Store> {
+pub(crate) async fn migrated_store(test: &str) -> Option<Store> {
     let store = empty_store(test)?;
     apply(&store, &migrations(), &RetentionDays::default())
         .await
@@ -39,7 +39,7 @@ pub async fn migrated_store(test: &str) -> Option<Store> {
 }
 
 /// Drops the test's databases.
-pub async fn drop_databases(store: &Store) {
+pub(crate) async fn drop_databases(store: &Store) {
     store
         .execute("DROP DATABASE IF EXISTS {logs} SYNC")
         .await
@@ -51,7 +51,7 @@ pub async fn drop_databases(store: &Store) {
 }
 
 /// Puts synthetic requests of the last day and something into every other table.
-pub async fn fill(store: &Store, rows: u64) {
+pub(crate) async fn fill(store: &Store, rows: u64) {
     let end = store
         .value("SELECT toString(toDateTime(now(), 'UTC'))", &[])
         .await

@@ -143,6 +143,9 @@ fn fuzz_flipped_bits() {
         });
 }
 
+/// Cuts, swaps, record size, whether the SYN is seen.
+type Input = (Vec<u8>, Vec<(u8, u8)>, u8, bool);
+
 /// Cuts the hello anywhere, repeats and shuffles the pieces: the fingerprint stays, and no proper part of
 /// the bytes gives one.
 #[test]
@@ -153,7 +156,6 @@ fn prop_order_and_cuts_do_not_change_the_hello() {
         let events = rig.feed(&talk.client(ACK, &hello(5)));
         hellos(&events)[0].hello.clone()
     };
-    type Input = (Vec<u8>, Vec<(u8, u8)>, u8, bool);
     bolero::check!()
         .with_test_time(TEST_TIME)
         .with_type::<Input>()
