@@ -174,7 +174,7 @@ impl Default for EngineConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            connections_max: 16_384,
+            connections_max: 12_288,
             statements_max: 32,
             queue_timeout: Span::seconds(30),
             idle_timeout: Span::seconds(60),

@@ -273,7 +273,7 @@ fn bad_data_of_a_client_never_ends_the_process() {
     };
     let into = |rest: &str| format!("query=INSERT+INTO+ja4_logs.source+{rest}");
     assert_eq!(refused(&into("FORMAT+RowBinary"), &batch(0, 3)[..20]), 33);
-    assert_eq!(refused(&into("FORMAT+TSV"), b"a\tb\n"), 27);
+    assert_eq!(refused(&into("FORMAT+TSV"), b"a\tb\n"), 38);
     refused(&into("FORMAT+CSV"), b"2024-01-01,1,1,99999999,x\n");
     refused(&into("FORMAT+JSONEachRow"), b"{\"day\": ");
     refused(&into("FORMAT+Native"), &[0xff; 4000]);

@@ -39,9 +39,6 @@ pub enum StartError {
     /// Another process serves it.
     #[error("socket {0:?}: another process serves it: stop that process or set another path")]
     InUse(PathBuf),
-    /// A listener allows no source.
-    #[error("socket {0:?} allows no source: name at least one")]
-    NoSource(PathBuf),
     /// The kernel gives no epoll descriptor or thread.
     #[error("the receiver cannot start its thread")]
     System(#[source] io::Error),
@@ -105,13 +102,6 @@ impl Receiver {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: ReceiverConfig) -> Result<Self, StartError> {
-        if let Some(listener) = config
-            .listeners
-            .iter()
-            .find(|listener| listener.sources.is_empty())
-        {
-            return Err(StartError::NoSource(listener.path.clone()));
-        }
         raise_descriptor_limit();
         let bound = config
             .listeners

@@ -567,7 +567,7 @@ impl Server {
         let boot = hello.boot;
         let Some(conn) = self.conns.get(&id) else { return };
         let allowed = &self.config.listeners[conn.listener].sources;
-        if !allowed.contains(&source) {
+        if !allowed.is_empty() && !allowed.contains(&source) {
             let why = format!(
                 "calls itself {source:?}, this socket takes {}",
                 allowed.join(", ")
