@@ -80,7 +80,7 @@ impl std::fmt::Debug for Sender {
 impl Sender {
     /// Sends until the outbox is closed and empty, or the store is away after shutdown was asked for.
     pub(crate) async fn run(&self) {
-        while let Some(outgoing) = self.next() {
+        while let Some(outgoing) = self.next().await {
             if let Some(refused) = self.send(&outgoing).await {
                 self.outbox.done(outgoing.id, &refused);
                 (self.notify)();
@@ -91,8 +91,12 @@ impl Sender {
         }
     }
 
-    fn next(&self) -> Option<Outgoing> {
+    /// The next segment; while there is none, whether the store answers.
+    async fn next(&self) -> Option<Outgoing> {
         loop {
+            if !self.store_is_ready() && self.client.query("SELECT 1").execute().await.is_ok() {
+                self.admin.set_ready("store");
+            }
             if let Some(outgoing) = self.outbox.next(Duration::from_millis(200)) {
                 return Some(outgoing);
             }
@@ -100,6 +104,10 @@ impl Sender {
                 return None;
             }
         }
+    }
+
+    fn store_is_ready(&self) -> bool {
+        self.admin.unready().iter().all(|(condition, _)| *condition != "store")
     }
 
     /// Rows that were refused, by table; nothing if the sending was given up.

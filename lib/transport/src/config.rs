@@ -77,7 +77,7 @@ pub struct ListenerConfig {
     pub kind: SocketKind,
     /// What it may carry.
     pub role: Role,
-    /// Sources that may greet, such as `apache`. Never empty.
+    /// Sources that may greet, such as `apache`; empty for any.
     pub sources: Vec<String>,
     /// Source of a peer that sends events without a greeting; such peers are refused if absent.
     pub default_source: Option<String>,
