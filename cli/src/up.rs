@@ -247,8 +247,7 @@ impl Pipeline {
             let now = Instant::now();
             if now.duration_since(last_line) >= Duration::from_secs(1) {
                 last_line = now;
-                self.output
-                    .live(&self.status_line(now.duration_since(started)), now);
+                self.output.live(&self.status_line(now.duration_since(started)));
             }
             if run_for.is_some_and(|run_for| now.duration_since(started) >= run_for)
                 || self.input_is_read(input)
@@ -333,7 +332,10 @@ impl Pipeline {
     /// Stops everything in reverse order; between the last writer and the store, asks the store what it has.
     fn stop(&mut self, is_well: bool) -> anyhow::Result<StoreCounts> {
         self.output.line("ja4", "stopping in order");
-        let drained = self.supervisor.stop_down_to(Some(Process::Store));
+        let drained = self
+            .supervisor
+            .stop_down_to(Some(Process::Store))
+            .and_then(|()| self.supervisor.wait_ready(Process::Store));
         let counts = match drained {
             Ok(()) => match &self.store {
                 Some(store) if is_well => store.counts(),

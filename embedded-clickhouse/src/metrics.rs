@@ -159,7 +159,7 @@ impl Metrics {
 
     /// The store's ledger: inserts that came in and what became of them.
     pub fn ledger(&self) -> Ledger {
-        let mut stage = Stage::new("store.inserts");
+        let mut stage = Stage::new("clickhouse.inserts");
         // What is done first, so that nothing counts as done that is not yet counted as received.
         stage.passed = self.inserts.passed.load(Ordering::Acquire);
         stage.dropped = self

@@ -1,4 +1,4 @@
--- Rows of each table of what happened.
+-- Rows of each table that keeps every row sent to it.
 -- for: ledger
 SELECT table_name, n_rows FROM
 (

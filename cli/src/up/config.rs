@@ -30,7 +30,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) fn write(layout: &Layout, programs: &Programs, input: &Input) -> anyhow::Result<Vec<Spec>> {
     let mut specs = vec![
         spec(layout, programs, Process::Store, &store(layout))?,
-        spec(layout, programs, Process::Correlator, &correlator(layout))?,
+        spec(layout, programs, Process::Correlator, &correlator(layout, input))?,
         spec(layout, programs, Process::Sensor, &sensor(layout, input))?,
     ];
     match input {
@@ -124,8 +124,14 @@ fn store(layout: &Layout) -> Value {
     json!({ "listen": layout.store_http().to_string(), "data": layout.store_data() })
 }
 
-fn correlator(layout: &Layout) -> Value {
+fn correlator(layout: &Layout, input: &Input) -> Value {
+    let server_side = match input {
+        // Site and sensor see the same socket: no address translation stands between them.
+        Input::Demo { .. } => "strict",
+        Input::Interface(_) | Input::Recording { .. } => "ignore",
+    };
     json!({
+        "join": { "server_side": server_side },
         "sources": [
             { "path": layout.network_socket(), "kind": "stream", "role": "network" },
             { "path": layout.http_socket(), "kind": "seqpacket", "role": "http" },

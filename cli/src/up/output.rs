@@ -2,13 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// A longer line of a child is cut here: a log line is for reading, and a child must not fill our memory.
 const LINE_MAX_BYTES: u64 = 16 * 1024;
-
-/// Without a terminal the live line would fill a log file; one every few seconds is enough there.
-const PLAIN_LIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// The one writer to standard output; clones share it.
 #[derive(Debug, Clone)]
@@ -21,7 +17,6 @@ struct Inner {
     is_terminal: bool,
     /// What stands on the last line of the terminal, to be drawn again under each new line.
     live: String,
-    last_plain_live: Option<Instant>,
 }
 
 impl Output {
@@ -31,7 +26,6 @@ impl Output {
         let inner = Inner {
             is_terminal,
             live: String::new(),
-            last_plain_live: None,
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -45,17 +39,13 @@ impl Output {
         write(&format!("{clear}{who:<10} | {text}\n{}", inner.live));
     }
 
-    /// Replaces the live line.
-    pub(crate) fn live(&self, text: &str, now: Instant) {
+    /// Replaces the live line; where nothing can be replaced, writes one more.
+    pub(crate) fn live(&self, text: &str) {
         let mut inner = self.lock();
         if inner.is_terminal {
             text.clone_into(&mut inner.live);
             write(&format!("\r\x1b[2K{text}"));
-        } else if inner
-            .last_plain_live
-            .is_none_or(|last| now.duration_since(last) >= PLAIN_LIVE_EVERY)
-        {
-            inner.last_plain_live = Some(now);
+        } else {
             write(&format!("{text}\n"));
         }
     }

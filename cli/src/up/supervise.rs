@@ -212,6 +212,27 @@ impl Supervisor {
         }
     }
 
+    /// Waits until a process that may just be starting again is ready.
+    ///
+    /// # Errors
+    /// When it is not in the time that its first start has; as [`Supervisor::pump`].
+    pub(crate) fn wait_ready(&mut self, process: Process) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while let Some(managed) = self.find(process)
+            && !managed.is_ready()
+        {
+            if started.elapsed() > managed.spec.ready_within {
+                bail!(
+                    "{} did not come back within {} s; its own lines say why",
+                    process.name(),
+                    started.elapsed().as_secs()
+                );
+            }
+            self.pump()?;
+        }
+        Ok(())
+    }
+
     fn find(&self, process: Process) -> Option<&Managed> {
         self.managed
             .iter()
