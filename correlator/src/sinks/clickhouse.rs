@@ -107,7 +107,10 @@ impl Sender {
     }
 
     fn store_is_ready(&self) -> bool {
-        self.admin.unready().iter().all(|(condition, _)| *condition != "store")
+        self.admin
+            .unready()
+            .iter()
+            .all(|(condition, _)| *condition != "store")
     }
 
     /// Rows that were refused, by table; nothing if the sending was given up.
