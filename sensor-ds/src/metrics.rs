@@ -26,6 +26,8 @@ const EVENTS_PENDING: &str = "sensor_events_pending";
 const CONNECTIONS: &str = "sensor_connections";
 /// Memory for parts of hellos.
 const REASSEMBLY_BYTES: &str = "sensor_reassembly_bytes";
+/// 1 while the interface is captured on, 0 while it is away; by `interface`.
+const INTERFACE_UP: &str = "sensor_interface_up";
 /// 1 while the receiver listens.
 const CONNECTED: &str = "sensor_receiver_connected";
 
@@ -92,6 +94,7 @@ pub(crate) struct Metrics {
     connections: prometheus::IntGaugeVec,
     reassembly_bytes: IntGauge,
     connected: IntGauge,
+    interface_up: prometheus::IntGaugeVec,
 }
 
 impl Metrics {
@@ -115,6 +118,11 @@ impl Metrics {
         let connections =
             prometheus::IntGaugeVec::new(Opts::new(CONNECTIONS, "connections held, by state"), &["state"])?;
         registry.register(Box::new(connections.clone()))?;
+        let interface_up = prometheus::IntGaugeVec::new(
+            Opts::new(INTERFACE_UP, "1 while the interface is captured on"),
+            &["interface"],
+        )?;
+        registry.register(Box::new(interface_up.clone()))?;
         Ok(Self {
             frames: counters(FRAMES, "frames by what became of them", "outcome")?,
             frame_bytes: counter(FRAME_BYTES, "bytes captured")?,
@@ -126,7 +134,13 @@ impl Metrics {
             connections,
             reassembly_bytes: gauge(REASSEMBLY_BYTES, "memory for parts of hellos")?,
             connected: gauge(CONNECTED, "1 while the receiver listens")?,
+            interface_up,
         })
+    }
+
+    /// Whether an interface is captured on.
+    pub(crate) fn set_interface(&self, name: &str, is_up: bool) {
+        self.interface_up.with_label_values(&[name]).set(i64::from(is_up));
     }
 
     /// Brings all metrics up to date.

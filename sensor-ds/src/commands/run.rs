@@ -26,6 +26,9 @@ use crate::rights;
 /// How often counts are published, and the longest sleep without frames.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long frames are still read after a stop request.
+const LAST_READ_MAX: Duration = Duration::from_secs(1);
+
 /// Packets of an unpaced file between two looks at the emitter's buffer: their events fit the half of it
 /// that is left free.
 const PACKETS_PER_BUFFER_CHECK: u64 = 256;
@@ -55,7 +58,12 @@ pub(crate) fn run(args: &Args, stdout: &mut dyn std::io::Write) -> Result<(), Fa
     }
     logging::init(&sensor_config.process.log).map_err(Failure::wrong_use)?;
     let source = Source::open(&settings.input)?;
-    rights::drop_all().map_err(Failure::failed)?;
+    // An interface that goes away and comes back must be opened again; a file is open.
+    let kept = match source {
+        Source::Live(_) => rights::Kept::NetRaw,
+        Source::File { .. } => rights::Kept::Nothing,
+    };
+    rights::keep_only(kept).map_err(Failure::failed)?;
     let sensor = Sensor::start(&sensor_config, settings).map_err(Failure::failed)?;
     sensor.run(source).map_err(Failure::failed)
 }
@@ -193,41 +201,43 @@ impl Sensor {
     fn capture(&mut self, mut captures: Vec<LiveCapture>) -> anyhow::Result<()> {
         let names: Vec<&str> = captures.iter().map(LiveCapture::name).collect();
         tracing::info!("capturing on {}", names.join(", "));
-        self.admin.set_ready("capture");
+        self.publish_live(&mut captures);
         while !self.shutdown.is_requested() {
-            let mut n_frames = 0;
-            for capture in &mut captures {
-                let pipeline = &mut self.pipeline;
-                n_frames += capture.read(|at, frame| pipeline.feed(at, frame))?;
-                self.send_events();
-            }
-            if n_frames == 0 {
+            if self.read_all(&mut captures) == 0 {
                 self.wait(&captures)?;
             }
             if self.published_at.elapsed() >= PUBLISH_INTERVAL {
                 self.pipeline.run_timers(wall_now());
                 self.send_events();
-                self.read_kernel_counts(&mut captures)?;
-                self.publish();
+                captures.iter_mut().for_each(LiveCapture::retry);
+                self.publish_live(&mut captures);
             }
         }
-        // What the kernel has already handed over.
-        for capture in &mut captures {
+        // What the kernel has already handed over; no longer than this, as frames keep coming.
+        let until = Instant::now() + LAST_READ_MAX;
+        while self.read_all(&mut captures) > 0 && Instant::now() < until {}
+        self.read_kernel_counts(&mut captures);
+        Ok(())
+    }
+
+    /// One turn over all interfaces; returns the number of frames.
+    fn read_all(&mut self, captures: &mut [LiveCapture]) -> usize {
+        let mut n_frames = 0;
+        for capture in captures {
             let pipeline = &mut self.pipeline;
-            capture.read(|at, frame| pipeline.feed(at, frame))?;
+            n_frames += capture.read(|at, frame| pipeline.feed(at, frame));
             self.send_events();
         }
-        self.read_kernel_counts(&mut captures)
+        n_frames
     }
 
     /// Sleeps until a frame lies ready, a stop is asked for or counts are to be published.
     fn wait(&self, captures: &[LiveCapture]) -> anyhow::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = captures
-            .iter()
-            .map(|capture| PollFd::new(capture, PollFlags::IN))
-            .collect();
         let stop = self.shutdown.event_fd();
-        fds.push(PollFd::new(&stop, PollFlags::IN));
+        let fds = captures.iter().filter_map(LiveCapture::fd).chain([stop]);
+        let mut fds: Vec<PollFd<'_>> = fds
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
         let left = PUBLISH_INTERVAL.saturating_sub(self.published_at.elapsed());
         let timeout = Timespec {
             tv_sec: 0,
@@ -239,14 +249,27 @@ impl Sensor {
         }
     }
 
+    /// Publishes counts and whether all interfaces are there.
+    fn publish_live(&mut self, captures: &mut [LiveCapture]) {
+        self.read_kernel_counts(captures);
+        let away: Vec<&str> = captures.iter().filter_map(LiveCapture::away).collect();
+        if away.is_empty() {
+            self.admin.set_ready("capture");
+        } else {
+            self.admin.set_unready("capture", away.join("; "));
+        }
+        for capture in captures {
+            self.metrics
+                .set_interface(capture.name(), capture.away().is_none());
+        }
+        self.publish();
+    }
+
     /// The one reader of the kernel's statistics.
-    fn read_kernel_counts(&mut self, captures: &mut [LiveCapture]) -> anyhow::Result<()> {
+    fn read_kernel_counts(&mut self, captures: &mut [LiveCapture]) {
         let mut sum = KernelCounts::default();
         for capture in captures {
-            let counts = capture.kernel_counts()?;
-            sum.received += counts.received;
-            sum.dropped += counts.dropped;
-            sum.interface_dropped += counts.interface_dropped;
+            sum += capture.kernel_counts();
         }
         let n_new = sum.dropped - self.kernel.dropped;
         if n_new > 0 {
@@ -255,7 +278,6 @@ impl Sensor {
             );
         }
         self.kernel = sum;
-        Ok(())
     }
 
     // ---- file ----
