@@ -1,5 +1,6 @@
 //! The whole path with every real process: packets and requests go in, the checked ledger comes out.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::print_stdout, reason = "a skipped test says why; a measured time is shown")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -21,12 +21,17 @@ use crate::ledger::{self, ReceiverDrops};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::redact::{self, Redactor};
-use crate::sinks::clickhouse::Sender;
+use crate::settlement::ProducerKey;
+use crate::sinks::clickhouse::{Sender, SenderParts};
 use crate::sinks::lines::{Lines, Target};
 use crate::writer::{SealPolicy, Writer};
 
 /// Longest sleep of the loop: shutdown and completed batches are looked at this often.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Most producer processes whose settled prefix is kept for their return. A hundred bytes each; those that the
+/// settlement has forgotten go first when there are more.
+const MAX_TOLD: usize = 1 << 16;
 
 /// How often the ledger and the gauges are brought up to date.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
@@ -51,7 +56,7 @@ pub(crate) fn run(config: &CorrelatorConfig) -> Result<(), Failure> {
         shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     });
     if let Some(listen) = &config.process.admin {
-        admin::Server::start(listen, Arc::clone(&admin)).map_err(Failure::wrong_use)?;
+        admin::Server::start(listen, Arc::clone(&admin)).map_err(Failure::failed)?;
     }
     let mut process = Process::start(config, &shutdown, &admin, &metrics, latest)?;
     if let Some(path) = &config.process.ledger_file {
@@ -95,7 +100,7 @@ impl Process {
         metrics: &Metrics,
         latest: Arc<Mutex<Ledger>>,
     ) -> Result<Self, Failure> {
-        let key = redact::load_or_make_key(&config.redaction.key_file).map_err(Failure::wrong_use)?;
+        let key = redact::load_or_make_key(&config.redaction.key_file).map_err(Failure::failed)?;
         let redactor = Redactor::new(
             &key,
             &config.redaction.query_keys,
@@ -127,15 +132,15 @@ impl Process {
                 };
                 let token_prefix = format!("{:016x}{:016x}", seed[0], seed[1]);
                 let waker = receiver.waker();
-                let sender = Sender {
-                    client: config.store.connection.client().map_err(Failure::wrong_use)?,
-                    logs_database: config.store.connection.logs_database.clone(),
+                let sender = SenderParts {
+                    store: config.store.connection.clone(),
                     outbox: outbox.clone(),
                     admin: Arc::clone(admin),
                     metrics: metrics.clone(),
                     shutdown: shutdown.clone(),
                     notify: Box::new(move || waker.wake()),
                 };
+                let sender = Sender::new(sender).map_err(Failure::wrong_use)?;
                 (
                     Writer::to_store(batch, outbox, policy, token_prefix, lines, core.before()),
                     Some(spawn_sender(sender)?),
@@ -205,14 +210,19 @@ impl Process {
             Input::Opened(peer) => {
                 let producer = self
                     .core
-                    .producer(peer.source.as_bytes(), peer.node.as_bytes(), peer.boot);
+                    .opened(peer.source.as_bytes(), peer.node.as_bytes(), peer.boot);
                 self.origins.insert(producer.slot(), peer.origin);
                 self.producers.insert(peer.origin, producer);
             }
             Input::Batch(frames) => self.take_frames(&frames),
             Input::Closed(peer) => {
-                if let Some(producer) = self.producers.get(&peer.origin) {
-                    tracing::debug!("{} of {} closed its connection", peer.source, producer.node());
+                let Some(producer) = self.producers.get(&peer.origin) else {
+                    return;
+                };
+                tracing::debug!("{} of {} closed its connection", peer.source, producer.node());
+                if self.core.closed(producer) {
+                    self.origins.remove(&producer.slot());
+                    self.producers.remove(&peer.origin);
                 }
             }
         }
@@ -313,7 +323,7 @@ fn open_outbox(config: &CorrelatorConfig) -> Result<(Option<Outbox>, Option<Segm
                 max_bytes: config.spool.max_bytes.0,
                 fsync: true,
             };
-            let spool = Spool::open(&config.spool.dir, spool_config).map_err(Failure::wrong_use)?;
+            let spool = Spool::open(&config.spool.dir, spool_config).map_err(Failure::failed)?;
             let recovery = spool.recovery();
             if recovery.segments > 0 {
                 tracing::info!(
@@ -385,6 +395,16 @@ fn publish_unsettled(
     origins: &HashMap<u32, OriginId>,
 ) {
     let mut table = unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+    if table.len() >= MAX_TOLD {
+        let settlement = core.settlement();
+        table.retain(|(source, node, boot), _| {
+            settlement.knows(&ProducerKey {
+                source: source.clone().into(),
+                node: node.clone().into(),
+                boot: *boot,
+            })
+        });
+    }
     for (slot, key, upto) in core.settlement_mut().take_changed() {
         let (source, node) = (
             key.source.to_str_lossy().into_owned(),

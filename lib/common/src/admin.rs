@@ -224,21 +224,40 @@ impl Server {
             listen: listen.clone(),
             source,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(refuse)?;
-        let listener = {
-            let _context = runtime.enter();
-            bind(listen).map_err(refuse)?
-        };
-        let address = match &listener {
-            Listener::Tcp(tcp) => AdminListen::Tcp(tcp.local_addr().map_err(refuse)?),
-            Listener::Unix(_) => listen.clone(),
-        };
+        let (said, result) = std::sync::mpsc::channel();
+        let listen_there = listen.clone();
+        // Everything happens on its own thread: a runtime must not be dropped inside another one, as the
+        // caller may be.
         std::thread::Builder::new()
             .name("admin".into())
-            .spawn(move || runtime.block_on(serve(listener, admin)))
+            .spawn(move || {
+                let open = || -> std::io::Result<_> {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?;
+                    let context = runtime.enter();
+                    let listener = bind(&listen_there)?;
+                    drop(context);
+                    let address = match &listener {
+                        Listener::Tcp(tcp) => AdminListen::Tcp(tcp.local_addr()?),
+                        Listener::Unix(_) => listen_there.clone(),
+                    };
+                    Ok((runtime, listener, address))
+                };
+                match open() {
+                    Ok((runtime, listener, address)) => {
+                        said.send(Ok(address)).ok();
+                        runtime.block_on(serve(listener, admin));
+                    }
+                    Err(error) => {
+                        said.send(Err(error)).ok();
+                    }
+                }
+            })
+            .map_err(refuse)?;
+        let address = result
+            .recv()
+            .unwrap_or_else(|_| Err(std::io::Error::other("its thread ended")))
             .map_err(refuse)?;
         Ok(Self { address })
     }
