@@ -16,6 +16,7 @@ use ja4_model::{
     CanonicalAddr, Correction, Event, EventId, Head, JoinedRequest, Status, Text, TlsRecord, WallNs, decode,
 };
 
+use crate::clients::{ClientCount, Clients};
 use crate::convert::{self, Stamp};
 use crate::derive::Deriver;
 use crate::intern::{Facts, Names};
@@ -83,6 +84,7 @@ pub(crate) struct Core {
     facts: Facts,
     deriver: Deriver,
     redactor: Redactor,
+    clients: Clients,
     hasher: ahash::RandomState,
     /// What a crash before this process left, and what this one has given out since.
     pub(crate) totals: Totals,
@@ -116,6 +118,7 @@ impl Core {
     ) -> Self {
         let mut settlement = Settlement::default();
         settlement.restore(&before.0);
+        let hasher = ahash::RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]);
         Self {
             engine: Engine::new(settings, Seed(seed), now),
             settlement,
@@ -123,15 +126,16 @@ impl Core {
             facts: Facts::default(),
             deriver: Deriver::default(),
             redactor,
-            hasher: ahash::RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]),
+            clients: Clients::new(hasher.clone()),
+            hasher,
             totals: before.1.clone(),
             before: before.1,
             arrivals: BTreeMap::new(),
         }
     }
 
-    /// The producer process that greets as this.
-    pub(crate) fn producer(&mut self, source: &[u8], node: &[u8], boot: ja4_model::BootId) -> KnownProducer {
+    /// The producer process that greets as this. It is remembered until [`Core::closed`] was called as often.
+    pub(crate) fn opened(&mut self, source: &[u8], node: &[u8], boot: ja4_model::BootId) -> KnownProducer {
         let source_number = self.names.number(source);
         let node_number = self.names.number(node);
         let key = ProducerKey {
@@ -141,11 +145,16 @@ impl Core {
         };
         let pair_name = [source, b"\0", node].concat();
         KnownProducer {
-            slot: self.settlement.producer(key.clone()),
+            slot: self.settlement.connected(key.clone()),
             key,
             source_number: self.names.number(&pair_name),
             node_number,
         }
+    }
+
+    /// Notes the end of a connection; true if it was the last one of its producer process.
+    pub(crate) fn closed(&mut self, producer: &KnownProducer) -> bool {
+        self.settlement.disconnected(producer.slot)
     }
 
     /// Takes an event in. Whatever is wrong with it is counted by reason, never an error.
@@ -388,6 +397,11 @@ impl Core {
         self.engine.memory()
     }
 
+    /// Different clients that this process has seen.
+    pub(crate) fn clients(&self) -> ClientCount {
+        self.clients.count()
+    }
+
     pub(crate) fn arrivals_by_source(&self) -> &BTreeMap<String, Arrivals> {
         &self.arrivals
     }
@@ -467,7 +481,7 @@ impl Core {
         let conn = joined.conn.as_ref();
         let contradictions: Vec<&'static str> = joined.contradictions.names().collect();
         let verdict = convert::verdict_back(joined.verdict);
-        rows.request(&JoinedRequest {
+        let row = JoinedRequest {
             head: &parsed.head,
             request: &parsed.request,
             end,
@@ -483,7 +497,9 @@ impl Core {
             conn_req_index: joined.conn_req_index,
             contradictions: &contradictions,
             derived: self.deriver.derive(&parsed.request, session),
-        });
+        };
+        self.clients.see(&row);
+        rows.request(&row);
         self.totals.joined.count(verdict);
         self.totals.requests.passed += 1;
         rows.settle(origin);

@@ -1,6 +1,7 @@
 //! `ja4-correlator`: joins HTTP requests with the TLS connections that they came on, and writes the rows.
 
 mod batch;
+mod clients;
 mod clock;
 mod config;
 mod convert;

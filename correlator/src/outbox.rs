@@ -3,7 +3,7 @@
 //! In the mode `spool` a segment is on disk (fsync) before its events are acknowledged; in the mode
 //! `memory` it is not, and its events are acknowledged when the store has it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,8 +60,10 @@ struct State {
     metas: BTreeMap<SegmentId, Arc<SegmentMeta>>,
     sending: Option<SegmentId>,
     tables: BTreeMap<String, TableCounts>,
-    /// Segments that the store has, for the engine's thread.
+    /// Segments that the store has or that were given up, for the engine's thread.
     completed: Vec<SegmentId>,
+    /// Segments that are done and could not be removed: a full disk has no room for the marks either.
+    to_remove: BTreeSet<SegmentId>,
     closed: bool,
 }
 
@@ -135,6 +137,7 @@ impl Outbox {
             sending: None,
             tables,
             completed: Vec::new(),
+            to_remove: BTreeSet::new(),
             closed: false,
         };
         Self(Arc::new(Shared {
@@ -153,6 +156,7 @@ impl Outbox {
     /// If it cannot be kept; the caller still has the rows.
     pub(crate) fn seal(&self, meta: SegmentMeta, payload: &[u8]) -> Result<SegmentId, OutboxError> {
         let mut state = self.lock();
+        state.remove_rest();
         let meta_json = serde_json::to_vec(&meta).map_err(OutboxError::Meta)?;
         let id = loop {
             match state.store.seal(&meta, &meta_json, payload) {
@@ -213,6 +217,7 @@ impl Outbox {
             counts.inserted = counts.inserted.saturating_sub(*rows);
             *counts.dropped.entry("quarantined".to_owned()).or_insert(0) += rows;
         }
+        state.remove_rest();
         state.forget(id, None);
         state.completed.push(id);
         self.0.changed.notify_all();
@@ -275,9 +280,13 @@ impl State {
     fn drop_oldest(&mut self) -> bool {
         let oldest = self.metas.keys().copied().find(|id| Some(*id) != self.sending);
         let Some(id) = oldest else { return false };
-        tracing::warn!("spool is over its budget: its oldest batch {id} is dropped and counted");
+        tracing::warn!(
+            "spool is over its budget: its oldest batch {id} is dropped and counted; \
+             see why the store is slow or away, or raise spool.max_bytes"
+        );
         self.forget(id, Some("spool_full"));
-        true
+        // Where nothing can be removed, dropping more makes no room.
+        !self.to_remove.contains(&id)
     }
 
     /// Removes a segment; with a reason its rows are counted as dropped.
@@ -292,9 +301,26 @@ impl State {
                 *counts.dropped.entry(reason.to_owned()).or_insert(0) += block.rows;
             }
         }
+        if reason.is_some() {
+            // Given up for good: its events must not be held back for ever.
+            self.completed.push(id);
+        }
         if let Err(error) = self.store.remove(id) {
-            // The same batch with the same token is sent again after a restart, and ignored there.
-            tracing::warn!("segment {id} of the spool cannot be removed: {error}");
+            tracing::warn!(
+                "segment {id} of the spool cannot be removed, that is tried again with each batch: {error}"
+            );
+            self.to_remove.insert(id);
+        }
+    }
+
+    /// Removes what could not be removed. If the process ends before, the same batch goes out again with the same
+    /// token and is ignored; much later its token would be forgotten there, so it must not stay for long.
+    fn remove_rest(&mut self) {
+        while let Some(id) = self.to_remove.first().copied() {
+            if self.store.remove(id).is_err() {
+                return;
+            }
+            self.to_remove.remove(&id);
         }
     }
 }

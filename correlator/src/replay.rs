@@ -119,7 +119,7 @@ pub(crate) fn replay(tls: &Path, http: &Path, config: &CorrelatorConfig) -> Resu
         {
             known.clone()
         } else {
-            let new = core.producer(&line.source, &line.node, line.boot);
+            let new = core.opened(&line.source, &line.node, line.boot);
             producers.push(new.clone());
             new
         };

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::payload::Origin;
 
-/// Most producer processes remembered. Each restart of a producer is a new one; the longest silent goes first.
+/// Most producer processes remembered. Each restart of a producer is a new one; the longest silent of those that
+/// are not connected goes first. Connected ones stay, whatever their number: the receiver limits that.
 const MAX_BOOTS: usize = 1024;
 
 /// Most numbers between the settled prefix and the newest event of one process. At 5 seconds of
@@ -56,6 +57,8 @@ pub(crate) struct Producer {
     pub(crate) last_ts_ns: i64,
     /// Arrival of its newest event, for forgetting the longest silent.
     last_seen_ns: i64,
+    /// Connections now. A connected producer is spoken of by its number, which must not become another's.
+    connections: u32,
     changed: bool,
     /// As the producer's last status says.
     pub(crate) next_seq: u64,
@@ -98,7 +101,7 @@ pub(crate) struct ProducerKey {
 
 impl Settlement {
     /// The number of a producer process; a new one is taken up, in place of the longest silent if need be.
-    pub(crate) fn producer(&mut self, key: ProducerKey) -> u32 {
+    fn producer(&mut self, key: ProducerKey) -> u32 {
         if let Some(slot) = self.by_key.get(&key) {
             return *slot;
         }
@@ -112,6 +115,7 @@ impl Settlement {
             duplicates: 0,
             last_ts_ns: i64::MIN,
             last_seen_ns: 0,
+            connections: 0,
             changed: false,
             next_seq: 0,
             dropped: 0,
@@ -130,24 +134,47 @@ impl Settlement {
                 self.producers.push(None);
                 self.producers.len() - 1
             });
-        let number = u32::try_from(slot).expect("bounded by twice MAX_BOOTS");
+        let number =
+            u32::try_from(slot).expect("bounded by MAX_BOOTS and the receiver's limit of connections");
         self.by_key.insert(producer.key.clone(), number);
         self.producers[slot] = Some(producer);
         number
     }
 
-    /// Only processes with nothing in flight can go: their payloads name them by number.
+    /// Only processes that are not connected and have nothing in flight can go: connections and payloads name them by number.
     fn forget_longest_silent(&mut self) {
         let oldest = (0_u32..)
             .zip(&self.producers)
             .filter_map(|(slot, producer)| Some((producer.as_ref()?, slot)))
-            .filter(|(producer, _)| producer.in_flight == 0)
+            .filter(|(producer, _)| producer.in_flight == 0 && producer.connections == 0)
             .min_by_key(|(producer, _)| producer.last_seen_ns)
             .map(|(producer, slot)| (producer.key.clone(), slot));
         if let Some((key, slot)) = oldest {
             self.by_key.remove(&key);
             self.producers[slot as usize] = None;
         }
+    }
+
+    /// Notes a connection of a producer process; gives its number, which is its own until as many are closed.
+    pub(crate) fn connected(&mut self, key: ProducerKey) -> u32 {
+        let slot = self.producer(key);
+        if let Some(producer) = self.get_mut(slot) {
+            producer.connections += 1;
+        }
+        slot
+    }
+
+    /// Notes the end of a connection; true if it was the last one of its process.
+    pub(crate) fn disconnected(&mut self, slot: u32) -> bool {
+        self.get_mut(slot).is_some_and(|producer| {
+            producer.connections = producer.connections.saturating_sub(1);
+            producer.connections == 0
+        })
+    }
+
+    /// True if the process is remembered.
+    pub(crate) fn knows(&self, key: &ProducerKey) -> bool {
+        self.by_key.contains_key(key)
     }
 
     /// A producer by its number.
@@ -253,6 +280,7 @@ impl Settlement {
                 duplicates: mark.duplicates,
                 last_ts_ns: i64::MIN,
                 last_seen_ns: mark.last_seen_ns,
+                connections: 0,
                 // Whoever connects must be told the prefix.
                 changed: true,
                 next_seq: 0,
@@ -285,10 +313,6 @@ impl Producer {
     /// Events that came in, each once: settled ones and those in flight.
     pub(crate) const fn received(&self) -> u64 {
         self.settled + self.in_flight
-    }
-
-    pub(crate) const fn in_flight(&self) -> u64 {
-        self.in_flight
     }
 
     pub(crate) const fn settled(&self) -> u64 {
@@ -522,5 +546,25 @@ mod tests {
         assert_eq!(settlement.iter().count(), MAX_BOOTS);
         assert_eq!(settlement.next_unsettled(&key(0)), 0);
         assert_eq!(settlement.next_unsettled(&key(1)), 1);
+    }
+
+    #[test]
+    fn a_connected_process_keeps_its_number_however_silent_it_is() {
+        let mut settlement = Settlement::default();
+        let silent = settlement.connected(key(0));
+        for boot in 1..=2 * MAX_BOOTS as u64 {
+            let slot = settlement.connected(key(boot));
+            assert_ne!(slot, silent);
+            assert!(settlement.disconnected(slot));
+        }
+        assert_eq!(settlement.iter().count(), MAX_BOOTS);
+        assert!(settlement.knows(&key(0)) && !settlement.knows(&key(1)));
+        settlement.arrive(at(silent, 7), 0);
+        settlement.settle(at(silent, 7));
+        assert_eq!(settlement.next_unsettled(&key(0)), 8);
+        // Twice connected, once closed: still there.
+        settlement.connected(key(0));
+        assert!(!settlement.disconnected(silent));
+        assert!(settlement.disconnected(silent));
     }
 }

@@ -10,7 +10,7 @@ use ja4_spool::SegmentId;
 
 use crate::batch::{Batch, BlockMeta, SegmentMeta};
 use crate::core::{Core, Rows};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, OutboxError};
 use crate::payload::Origin;
 use crate::settlement::Producer;
 use crate::sinks::lines::Lines;
@@ -18,6 +18,9 @@ use crate::totals::{Flow, Totals};
 
 /// Pause between tries to seal while the spool's disk is full or broken.
 const RESEAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// While nothing can be sealed this is said again so often.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 /// How often the batch limit a batch may outgrow while nothing can be sealed, before it is dropped and counted.
 const UNSEALED_FACTOR: usize = 4;
@@ -41,6 +44,12 @@ struct Stuck {
     retry_mono_ns: u64,
 }
 
+/// That nothing can be sealed, as it was said last.
+#[derive(Debug, Default)]
+struct Trouble {
+    said_mono_ns: Option<u64>,
+}
+
 /// All sinks of the process.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -58,6 +67,7 @@ struct StoreSink {
     token_prefix: String,
     n_sealed: u64,
     stuck: Option<Stuck>,
+    trouble: Trouble,
     /// Events of segments that the store does not have yet, when only that makes them safe.
     awaiting: HashMap<SegmentId, Vec<Origin>>,
     /// Rows that earlier processes brought into the store, by table.
@@ -102,6 +112,7 @@ impl Writer {
             token_prefix,
             n_sealed: 0,
             stuck: None,
+            trouble: Trouble::default(),
             awaiting: HashMap::new(),
             inserted_before,
         };
@@ -149,6 +160,9 @@ impl Writer {
     /// When sealing is due, on the monotonic clock.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let store = self.store.as_ref()?;
+        if let Some(stuck) = &store.stuck {
+            return Some(stuck.retry_mono_ns);
+        }
         let opened = store.batch.opened_mono_ns()?;
         Some(opened.saturating_add(nanos(store.policy.age)))
     }
@@ -166,7 +180,7 @@ impl Writer {
         if store.is_due(now.mono_ns) {
             settled |= store.seal(now, core);
         }
-        settled
+        settled | store.shed(core)
     }
 
     /// Seals whatever there is, due or not: for the end. False if it cannot be kept.
@@ -203,12 +217,9 @@ impl Writer {
 
 impl StoreSink {
     fn is_due(&self, mono_ns: u64) -> bool {
-        if self
-            .stuck
-            .as_ref()
-            .is_some_and(|stuck| mono_ns >= stuck.retry_mono_ns)
-        {
-            return true;
+        // What comes after a batch that cannot be sealed waits for it, full or not.
+        if let Some(stuck) = &self.stuck {
+            return mono_ns >= stuck.retry_mono_ns;
         }
         let aged = self
             .batch
@@ -239,7 +250,6 @@ impl StoreSink {
         if let Some(stuck) = self.stuck.take()
             && !self.seal_blocks(stuck.blocks, stuck.payload, stuck.origins, now, core)
         {
-            self.shed(core);
             return false;
         }
         self.n_sealed += 1;
@@ -276,6 +286,9 @@ impl StoreSink {
         };
         match self.outbox.seal(meta, &payload) {
             Ok(id) => {
+                if self.trouble.said_mono_ns.take().is_some() {
+                    tracing::info!("the spool takes batches again");
+                }
                 if self.policy.sealed_is_safe {
                     core.settlement_mut().settle_all(&origins);
                 } else {
@@ -286,10 +299,7 @@ impl StoreSink {
             Err(error) => {
                 core.totals = before;
                 self.outbox.put_back_dropped(dropped);
-                tracing::error!(
-                    "a batch cannot be sealed and waits in memory; free disk space or raise spool.max_bytes: {}",
-                    ja4_common::exit::chain(&error)
-                );
+                self.trouble.say(now.mono_ns, &error);
                 let retry_mono_ns = now.mono_ns.saturating_add(nanos(RESEAL_PAUSE));
                 self.stuck = Some(Stuck {
                     blocks,
@@ -303,9 +313,10 @@ impl StoreSink {
     }
 
     /// While nothing can be sealed memory must not grow without end: the newest rows are dropped and counted.
-    fn shed(&mut self, core: &mut Core) {
-        if self.batch.bytes() < UNSEALED_FACTOR * self.policy.bytes {
-            return;
+    /// True if any event was settled.
+    fn shed(&mut self, core: &mut Core) -> bool {
+        if self.stuck.is_none() || self.batch.bytes() < UNSEALED_FACTOR.saturating_mul(self.policy.bytes) {
+            return false;
         }
         let (blocks, _, origins) = self.batch.finish("dropped");
         core.count_settled(&origins);
@@ -315,6 +326,26 @@ impl StoreSink {
             flow.drop_for("no_space", block.rows);
         }
         core.settlement_mut().settle_all(&origins);
+        let n_rows: u64 = blocks.iter().map(|block| block.rows).sum();
+        tracing::error!("{n_rows} rows are dropped and counted: nothing can be sealed and memory is full");
+        true
+    }
+}
+
+impl Trouble {
+    /// Says that nothing can be sealed, at first and then now and again.
+    fn say(&mut self, mono_ns: u64, error: &OutboxError) {
+        let is_news = self
+            .said_mono_ns
+            .is_none_or(|said| mono_ns.saturating_sub(said) >= nanos(SAY_AGAIN));
+        if is_news {
+            self.said_mono_ns = Some(mono_ns);
+            tracing::error!(
+                "a batch cannot be sealed, it waits in memory and nothing of it is acknowledged; \
+                 free space where spool.dir is, or set another folder: {}",
+                ja4_common::exit::chain(error)
+            );
+        }
     }
 }
 

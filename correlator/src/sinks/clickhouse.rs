@@ -4,14 +4,17 @@
 //! to `quarantine` with the store's words, the rest goes on. Halves have tokens made from the
 //! block's, so that the same halving after a crash is recognised too.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clickhouse::Client;
 use ja4_common::Shutdown;
 use ja4_common::admin::Admin;
+use ja4_common::clickhouse::StoreConfig;
+use ja4_common::secret::SecretError;
 use ja4_model::EventId;
 use ja4_schema::native::{self, Block};
 use ja4_schema::rows::{QuarantineBlock, QuarantinedRow};
@@ -26,6 +29,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Longest time for one insert: 100 000 rows through all views take about a second on one core.
 const INSERT_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// While the store takes nothing for one and the same reason, that is said again so often.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 
 /// Errors of the store that are about the rows themselves. Source: `ErrorCodes.cpp` of ClickHouse.
 const CONTENT_ERRORS: [u32; 16] = [
@@ -53,13 +59,42 @@ enum Refusal {
     /// The rows are at fault.
     Content(String),
     /// Anything else: it may pass.
-    Other(String),
+    Other(Trouble, String),
 }
 
-/// The sender's surroundings.
-pub(crate) struct Sender {
-    pub(crate) client: Client,
-    pub(crate) logs_database: String,
+/// Why the store takes nothing, as far as it decides what a person should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// It does not answer.
+    Away,
+    /// It does not know us.
+    Credentials,
+    /// We may not.
+    Rights,
+    /// Database, table or column is not there.
+    Schema,
+    /// Its disk is full.
+    Space,
+    /// Something else.
+    Other,
+}
+
+impl Trouble {
+    /// By the number of the store's error. Source: `ErrorCodes.cpp` of ClickHouse.
+    const fn of_code(code: u32) -> Self {
+        match code {
+            192..=194 | 516 => Self::Credentials,
+            164 | 497 => Self::Rights,
+            16 | 60 | 81 => Self::Schema,
+            243 => Self::Space,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Makes [`Sender`].
+pub(crate) struct SenderParts {
+    pub(crate) store: StoreConfig,
     pub(crate) outbox: Outbox,
     pub(crate) admin: Arc<Admin>,
     pub(crate) metrics: Metrics,
@@ -69,23 +104,43 @@ pub(crate) struct Sender {
     pub(crate) notify: Box<dyn Fn() + Send>,
 }
 
+/// Sends what the outbox holds.
+pub(crate) struct Sender {
+    parts: SenderParts,
+    client: RefCell<Client>,
+    /// The trouble that was said last, and when.
+    said: Cell<Option<(Trouble, Instant)>>,
+}
+
 impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sender")
-            .field("outbox", &self.outbox)
+            .field("outbox", &self.parts.outbox)
             .finish_non_exhaustive()
     }
 }
 
 impl Sender {
+    /// A sender with the token as it is in its file now.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is open to everybody.
+    pub(crate) fn new(parts: SenderParts) -> Result<Self, SecretError> {
+        Ok(Self {
+            client: RefCell::new(parts.store.client()?),
+            parts,
+            said: Cell::new(None),
+        })
+    }
+
     /// Sends until the outbox is closed and empty, or the store is away after shutdown was asked for.
     pub(crate) async fn run(&self) {
         while let Some(outgoing) = self.next().await {
             if let Some(refused) = self.send(&outgoing).await {
-                self.outbox.done(outgoing.id, &refused);
-                (self.notify)();
+                self.parts.outbox.done(outgoing.id, &refused);
+                (self.parts.notify)();
             } else {
-                self.outbox.release();
+                self.parts.outbox.release();
                 return;
             }
         }
@@ -94,23 +149,93 @@ impl Sender {
     /// The next segment; while there is none, whether the store answers.
     async fn next(&self) -> Option<Outgoing> {
         loop {
-            if !self.store_is_ready() && self.client.query("SELECT 1").execute().await.is_ok() {
-                self.admin.set_ready("store");
+            if !self.store_is_ready() {
+                self.ask().await;
             }
-            if let Some(outgoing) = self.outbox.next(Duration::from_millis(200)) {
+            if let Some(outgoing) = self.parts.outbox.next(Duration::from_millis(200)) {
                 return Some(outgoing);
             }
-            if self.outbox.is_closed() {
+            if self.parts.outbox.is_closed() {
                 return None;
             }
         }
     }
 
+    /// Asks the store for nothing: it answers if it is there and knows us.
+    async fn ask(&self) {
+        let client = self.client.borrow().clone();
+        match client.query("SELECT 1").execute().await {
+            Ok(()) => self.settle_trouble(),
+            Err(error) => match classify(&error) {
+                Refusal::Content(reason) => self.say(Trouble::Other, &reason),
+                Refusal::Other(trouble, reason) => {
+                    self.say(trouble, &reason);
+                    if trouble == Trouble::Credentials {
+                        self.read_token_again();
+                    }
+                }
+            },
+        }
+    }
+
     fn store_is_ready(&self) -> bool {
-        self.admin
+        self.parts
+            .admin
             .unready()
             .iter()
             .all(|(condition, _)| *condition != "store")
+    }
+
+    fn settle_trouble(&self) {
+        self.parts.admin.set_ready("store");
+        if self.said.take().is_some() {
+            tracing::info!("store {} takes batches again", self.parts.store.url);
+        }
+    }
+
+    /// Says why the store takes nothing and what mends it: once for each trouble, and then now and again.
+    fn say(&self, trouble: Trouble, reason: &str) {
+        self.parts.admin.set_unready("store", reason);
+        let is_news = self
+            .said
+            .get()
+            .is_none_or(|(said, at)| said != trouble || at.elapsed() >= SAY_AGAIN);
+        if !is_news {
+            return;
+        }
+        self.said.set(Some((trouble, Instant::now())));
+        let store = &self.parts.store;
+        let remedy = match trouble {
+            Trouble::Away => "see that it runs, or set store.connection.url".to_owned(),
+            Trouble::Credentials => match &store.token_file {
+                Some(path) => format!(
+                    "put the token of user {:?} into {}, it is read again at each try",
+                    store.user,
+                    path.display()
+                ),
+                None => format!("set store.connection.token_file for user {:?}", store.user),
+            },
+            Trouble::Rights => format!(
+                "give user {:?} the right to insert into {}",
+                store.user, store.logs_database
+            ),
+            Trouble::Schema => format!("run `ja4 schema apply --url {}`", store.url),
+            Trouble::Space => "free space on the store's disk".to_owned(),
+            Trouble::Other => "see the store's log".to_owned(),
+        };
+        tracing::warn!(
+            "store {} takes no batches, they are kept and sent again; {remedy}: {}",
+            store.url,
+            reason.trim_end()
+        );
+    }
+
+    /// After a refusal of the credentials: they may have been mended meanwhile.
+    fn read_token_again(&self) {
+        match self.parts.store.client() {
+            Ok(client) => *self.client.borrow_mut() = client,
+            Err(error) => self.say(Trouble::Credentials, &ja4_common::exit::chain(&error)),
+        }
     }
 
     /// Rows that were refused, by table; nothing if the sending was given up.
@@ -211,7 +336,7 @@ impl Sender {
         });
         let mut bytes = Vec::new();
         quarantine.finish(&mut bytes);
-        let sql = QuarantineBlock::insert_sql(&self.logs_database);
+        let sql = QuarantineBlock::insert_sql(&self.parts.store.logs_database);
         let token = format!("{token}-quarantine");
         if let Err(reason) = self.insert_until_decided(&sql, &token, &bytes.into()).await? {
             tracing::error!("quarantine refuses a row too, it is only counted: {reason}");
@@ -225,25 +350,20 @@ impl Sender {
         loop {
             match self.insert(sql, token, body.clone()).await {
                 Ok(()) => {
-                    self.admin.set_ready("store");
-                    self.metrics.inserts.inc();
+                    self.settle_trouble();
+                    self.parts.metrics.inserts.inc();
                     return Some(Ok(()));
                 }
                 Err(Refusal::Content(reason)) => return Some(Err(reason)),
-                Err(Refusal::Other(reason)) => {
-                    if self
-                        .admin
-                        .unready()
-                        .iter()
-                        .all(|(condition, _)| *condition != "store")
-                    {
-                        tracing::warn!("store does not take a batch, it is kept and sent again: {reason}");
-                    }
-                    self.admin.set_unready("store", &reason);
-                    self.metrics.insert_retries.inc();
-                    if self.shutdown.is_requested() {
+                Err(Refusal::Other(trouble, reason)) => {
+                    self.say(trouble, &reason);
+                    self.parts.metrics.insert_retries.inc();
+                    if self.parts.shutdown.is_requested() {
                         tracing::warn!("store is away at the end: what is not sent stays in the spool");
                         return None;
+                    }
+                    if trouble == Trouble::Credentials {
+                        self.read_token_again();
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_MAX);
@@ -253,8 +373,8 @@ impl Sender {
     }
 
     async fn insert(&self, sql: &str, token: &str, body: Bytes) -> Result<(), Refusal> {
-        let mut insert = self
-            .client
+        let client = self.client.borrow().clone();
+        let mut insert = client
             .insert_formatted_with(sql)
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT))
             .with_setting("insert_deduplication_token", token)
@@ -277,12 +397,13 @@ impl Sender {
 fn classify(error: &clickhouse::error::Error) -> Refusal {
     let text = ja4_common::exit::chain(error);
     match error {
-        clickhouse::error::Error::BadResponse(answer)
-            if error_code(answer).is_some_and(|code| CONTENT_ERRORS.contains(&code)) =>
-        {
-            Refusal::Content(text)
-        }
-        _ => Refusal::Other(text),
+        clickhouse::error::Error::BadResponse(answer) => match error_code(answer) {
+            Some(code) if CONTENT_ERRORS.contains(&code) => Refusal::Content(text),
+            Some(code) => Refusal::Other(Trouble::of_code(code), text),
+            None => Refusal::Other(Trouble::Other, text),
+        },
+        clickhouse::error::Error::Network(_) => Refusal::Other(Trouble::Away, text),
+        _ => Refusal::Other(Trouble::Other, text),
     }
 }
 
