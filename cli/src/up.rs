@@ -116,6 +116,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let programs = Programs::from_environment(std::env::var_os("PATH").as_deref())?;
     let input = choose_input(options, &layout, &programs.find("ja4-sensor")?, &output)?;
     let specs = config::write(&layout, &programs, &input)?;
+    for spec in &specs {
+        supervise::end_leftover(spec, &output)?;
+    }
     for (addr, process) in ports(options.listen)? {
         if specs.iter().any(|spec| spec.process == process) {
             layout::require_free(addr, process.name())?;

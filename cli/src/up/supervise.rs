@@ -102,7 +102,6 @@ impl Supervisor {
     /// # Errors
     /// When it cannot be started, refuses its configuration, or is not ready in time.
     pub(crate) fn start(&mut self, spec: Spec, should_stop: &dyn Fn() -> bool) -> anyhow::Result<bool> {
-        end_leftover(&spec, &self.output)?;
         let (name, admin, ready_within) = (spec.process.name(), spec.admin, spec.ready_within);
         let deadline = Instant::now() + ready_within;
         let running = launch(&spec, &self.output)?;
@@ -417,8 +416,12 @@ fn launch(spec: &Spec, output: &Output) -> anyhow::Result<Running> {
     Ok(running)
 }
 
-/// Ends a process that an earlier run on this folder left behind (killed together with its `ja4 up`).
-fn end_leftover(spec: &Spec, output: &Output) -> anyhow::Result<()> {
+/// Ends a process that an earlier run on this folder left behind (its `ja4 up` was killed), before its ports are
+/// asked for.
+///
+/// # Errors
+/// When it is there and cannot be ended.
+pub(crate) fn end_leftover(spec: &Spec, output: &Output) -> anyhow::Result<()> {
     let Ok(text) = std::fs::read_to_string(&spec.pid_file) else {
         return Ok(());
     };
