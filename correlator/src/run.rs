@@ -63,6 +63,8 @@ pub(crate) fn run(config: &CorrelatorConfig) -> Result<(), Failure> {
         admin::write_ledger_each_second(path.clone(), Arc::clone(&admin), shutdown.clone())
             .map_err(Failure::failed)?;
     }
+    // Whoever waits for readiness then asks what was counted before.
+    process.publish();
     admin.set_ready("sources");
     tracing::info!("joining requests with connections");
     while !shutdown.is_requested() {
@@ -373,7 +375,7 @@ fn start_receiver(config: &CorrelatorConfig, unsettled: &Unsettled) -> Result<Re
             .copied()
             .unwrap_or(0)
     });
-    Receiver::start(ReceiverConfig::new(node, listeners, next_unsettled)).map_err(Failure::wrong_use)
+    Receiver::start(ReceiverConfig::new(node, listeners, next_unsettled)).map_err(Failure::failed)
 }
 
 fn spawn_sender(sender: Sender) -> Result<JoinHandle<()>, Failure> {
