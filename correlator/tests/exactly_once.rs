@@ -30,7 +30,8 @@ const CONFIG: &str = "spool: {dir: \"SPOOL\", batch_age: 200ms}";
 /// Widens the gap between the store's deduplication record and its part; None, with a message, without a C compiler.
 fn rename_shim(folder: &Path) -> Option<PathBuf> {
     let library = folder.join("rename_shim.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../embedded-clickhouse/tests/rename_shim.c");
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("../embedded-clickhouse/tests");
+    let source = store.join("store/rename_shim.c");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
         .arg(&library)

@@ -330,7 +330,7 @@ impl Sender {
             table: &block.table,
             batch: token,
             row_idx,
-            event_id: EventId::default(),
+            event_id: event_id(&row_json),
             reason,
             row_json: &row_json,
         });
@@ -404,6 +404,38 @@ fn classify(error: &clickhouse::error::Error) -> Refusal {
         },
         clickhouse::error::Error::Network(_) => Refusal::Other(Trouble::Away, text),
         _ => Refusal::Other(Trouble::Other, text),
+    }
+}
+
+/// Identity of the event that a row came from, all zero if the row has none.
+fn event_id(row_json: &[u8]) -> EventId {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Id {
+        boot: Number,
+        seq: Number,
+    }
+    /// A number, or a number in quotes as large ones are written.
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Plain(u64),
+        Quoted(String),
+    }
+    impl Default for Number {
+        fn default() -> Self {
+            Self::Plain(0)
+        }
+    }
+    let number = |number: Number| match number {
+        Number::Plain(n) => n,
+        Number::Quoted(text) => text.parse().unwrap_or(0),
+    };
+    // A row that cannot be read is in quarantine all the same; its identity is only a convenience.
+    let id: Id = serde_json::from_slice(row_json).unwrap_or_default();
+    EventId {
+        boot: ja4_model::BootId(number(id.boot)),
+        seq: number(id.seq),
     }
 }
 

@@ -374,13 +374,49 @@ impl Correlator {
     /// Starts it in `folder`. `more` is YAML that comes on top of sockets, key, spool and ledger there.
     pub fn start(folder: &Path, store: Option<&Store>, more: &str) -> Self {
         Self::configure(folder, store, more);
-        let child = spawn_correlator(folder);
+        Self::start_configured(folder)
+    }
+
+    /// Starts it with the configuration that is in `folder`.
+    pub fn start_configured(folder: &Path) -> Self {
+        let correlator = Self {
+            folder: folder.to_owned(),
+            child: spawn_correlator(folder),
+        };
+        correlator.wait_ready();
+        correlator
+    }
+
+    /// The same with a disk of one mebibyte at `small`, that only the process sees; None where nobody may mount one.
+    pub fn start_on_small_disk(folder: &Path, small: &Path) -> Option<Self> {
+        let namespace = ["-m", "-rm"].into_iter().find(|flag| {
+            let tried = Command::new("unshare")
+                .args([flag, "mount", "-t", "tmpfs", "tmpfs"])
+                .arg(small)
+                .output();
+            tried.is_ok_and(|out| out.status.success())
+        })?;
+        let child = Command::new("unshare")
+            .args([
+                namespace,
+                "sh",
+                "-c",
+                "mount -t tmpfs -o size=1m tmpfs \"$1\" && exec \"$2\" run --config \"$3\"",
+                "sh",
+            ])
+            .arg(small)
+            .arg(program("ja4-correlator"))
+            .arg(folder.join("correlator.yaml"))
+            .stdout(Stdio::null())
+            .stderr(log_file(&folder.join("correlator.log")))
+            .spawn()
+            .unwrap();
         let correlator = Self {
             folder: folder.to_owned(),
             child,
         };
         correlator.wait_ready();
-        correlator
+        Some(correlator)
     }
 
     /// Writes the configuration only.
