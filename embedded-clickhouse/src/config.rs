@@ -80,7 +80,8 @@ pub struct EngineConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Connections at once, default 16384; one more is answered 503 and closed.
+    /// Connections at once, default 12288; one more is answered 503 and closed. Each takes a file descriptor; the
+    /// process raises its soft limit and says when the hard limit is too low.
     pub connections_max: usize,
     /// Statements that run at once, default 32; each class of client gets at most three quarters of them.
     pub statements_max: usize,
@@ -90,13 +91,16 @@ pub struct HttpConfig {
     pub idle_timeout: Span,
     /// How long the next piece of a body may take, default `30s`.
     pub read_timeout: Span,
-    /// How long a client may take for the next piece of an answer, default `60s`; then its statement is cancelled.
+    /// How long a client may take nothing of an answer that waits for it, default `60s`; then its connection is
+    /// dropped without the end of the answer, and its statement cancelled.
     pub write_timeout: Span,
     /// Longest SQL text, default `1MiB`.
     pub query_max: Bytes,
     /// Longest data of one insert, default `1GiB`.
     pub insert_max: Bytes,
-    /// Longest answer in a format that must be made whole (JSON and the like), default `64MiB`.
+    /// Longest answer in a format that must be made whole (JSON and the like), default `64MiB`, with at most one
+    /// row for 64 bytes of it; beyond it error 396. Streamed formats (`JSONEachRow`, `RowBinary`, Native, TSV, CSV) have
+    /// no such limit. Raising it takes memory that no limit of a statement counts, up to twice the answer.
     pub result_max: Bytes,
     /// How long running statements get at a stop, default `10s`.
     pub drain_timeout: Span,
@@ -430,6 +434,13 @@ mod tests {
             home: Some(PathBuf::from("/home/x")),
             ..Environment::default()
         }
+    }
+
+    #[test]
+    fn documentation_names_the_default_of_connections() {
+        let source = include_str!("config.rs");
+        let connections = format!("default {}; one more", HttpConfig::default().connections_max);
+        assert!(source.contains(&connections));
     }
 
     #[test]

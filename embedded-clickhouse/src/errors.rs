@@ -46,6 +46,8 @@ pub mod code {
     pub const CHECKSUM_DOESNT_MATCH: (u32, &str) = (40, "CHECKSUM_DOESNT_MATCH");
     /// `HTTP_LENGTH_REQUIRED`; here: a request that HTTP itself or its limits refuse
     pub const TOO_LARGE_ARRAY_SIZE: (u32, &str) = (128, "TOO_LARGE_ARRAY_SIZE");
+    /// `TOO_MANY_ROWS_OR_BYTES`
+    pub const TOO_MANY_ROWS_OR_BYTES: (u32, &str) = (396, "TOO_MANY_ROWS_OR_BYTES");
     /// `QUERY_IS_TOO_LARGE`
     pub const QUERY_IS_TOO_LARGE: (u32, &str) = (223, "QUERY_IS_TOO_LARGE");
     /// `LOGICAL_ERROR`

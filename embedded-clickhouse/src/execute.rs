@@ -3,9 +3,9 @@
 //! The order for every statement: open a session, ask the engine's parser what the text is, decide whether the
 //! class of client may run it (`access`), set database and settings, run. Nothing is reused after an error.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -15,12 +15,17 @@ use crate::credentials::Class;
 use crate::engine::Engine;
 use crate::errors::{AfterInsert, Exception, after_insert, code};
 use crate::ffi::{Connection, Output, Parameters, QueryClass, Stats};
+use crate::http::body::Chunk;
 use crate::http::formats::{Streaming, streaming};
 use crate::http::row_binary;
 use crate::statement::{InsertSource, Kind, Statement};
 
+/// An answer that is made whole may have one row for so many bytes of its limit: constants in a row weigh nothing in
+/// the engine's count of bytes, only its text does.
+const RESULT_ROW_BYTES: u64 = 64;
+
 /// A statement that waits for its turn.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// Whose it is.
     pub class: Class,
@@ -235,88 +240,110 @@ impl Executor {
 
     /// Runs a statement to its end; the whole output in `format`.
     ///
+    /// The engine makes such an output in memory that no limit of a statement counts. So its rows and their bytes
+    /// in the engine are limited before, where a client may ask for less but not for more, and the text after.
+    ///
     /// # Errors
     /// As told by the engine, or refused before.
     pub fn whole(&self, job: &Job, format: &str) -> Result<Output, Exception> {
+        let bytes_max = self.result_max_bytes;
         let limits = [
-            ("max_result_bytes", self.result_max_bytes.to_string()),
-            ("result_overflow_mode", "throw".to_owned()),
+            ("max_result_bytes", bytes_max),
+            ("max_result_rows", bytes_max / RESULT_ROW_BYTES),
         ];
-        let limits = if job.statement.kind == Kind::Select {
-            &limits[..]
-        } else {
-            &[]
-        };
-        let mut session = self.session(job, limits)?;
+        let mut job = Cow::Borrowed(job);
+        let mut extra = Vec::new();
+        if job.statement.kind == Kind::Select {
+            job.to_mut().settings.retain(|(name, value)| {
+                match limits.iter().find(|(limit, _)| limit == name) {
+                    Some((_, maximum)) => value
+                        .parse::<u64>()
+                        .is_ok_and(|asked| asked > 0 && asked < *maximum),
+                    None => true,
+                }
+            });
+            extra.extend(limits.map(|(name, maximum)| (name, maximum.to_string())));
+        }
+        let mut session = self.session(&job, &extra)?;
         let outcome = session
             .query(&job.statement.sql, format, &job.parameters)
             .map_err(engine_error);
         if job.statement.kind != Kind::Select {
             self.forget_databases();
         }
-        outcome
+        let output = outcome?;
+        let n_bytes = output.as_ref().len() as u64;
+        if n_bytes > bytes_max {
+            return Err(Exception::new(
+                code::TOO_MANY_ROWS_OR_BYTES,
+                format_args!(
+                    "Limit for result exceeded, max bytes: {bytes_max}, current bytes: {n_bytes}: \
+                     ask in a format that is streamed, such as JSONEachRow, or raise http.result_max"
+                ),
+            ));
+        }
+        Ok(output)
     }
 
-    /// Runs a SELECT and sends its output in chunks. The first word is the head: whether it began well.
-    pub fn stream(&self, job: &Job, format: &str, sink: StreamSink<'_>) {
+    /// Runs a SELECT and sends its output in chunks. The first word is the head: whether it began well. An error
+    /// after that is the last chunk, marked as an exception.
+    ///
+    /// # Errors
+    /// What the client was told, for the counters; [`code::ABORTED`] when it went away.
+    pub fn stream(&self, job: &Job, format: &str, sink: StreamSink<'_>) -> Result<(), Exception> {
         let StreamSink {
             head,
             chunks,
-            write_timeout,
-            runtime,
             exception_tag,
         } = sink;
+        let gone = || Exception::new(code::ABORTED, "the client went away");
+        let refuse = |head: oneshot::Sender<_>, exception: Exception| {
+            // The receiver is gone only when the client is.
+            let _gone = head.send(Err(exception.clone()));
+            Err(exception)
+        };
         let mut session = match self.session(job, &[]) {
             Ok(session) => session,
-            Err(exception) => {
-                // The receiver is gone only when the client is.
-                let _gone = head.send(Err(exception));
-                return;
-            }
+            Err(exception) => return refuse(head, exception),
         };
         let mut stream = match session.stream(&job.statement.sql, format, &job.parameters) {
             Ok(stream) => stream,
-            Err(error) => {
-                let _gone = head.send(Err(engine_error(error)));
-                return;
-            }
+            Err(error) => return refuse(head, engine_error(error)),
         };
         let first = match stream.fetch() {
             Ok(first) => first,
-            Err(error) => {
-                let _gone = head.send(Err(engine_error(error)));
-                return;
-            }
+            Err(error) => return refuse(head, engine_error(error)),
         };
-        if head.send(Ok(())).is_err() {
-            return;
-        }
+        head.send(Ok(())).map_err(|_| gone())?;
         let repeats_header = streaming(format) == Streaming::DropRepeatedHeader;
-        let send = |bytes: Bytes| {
-            runtime
-                .block_on(tokio::time::timeout(write_timeout, chunks.send(bytes)))
-                .is_ok_and(|sent| sent.is_ok())
-        };
+        // Waits as long as the client takes; one that takes nothing loses its connection (`http::stall`), and with
+        // it this channel.
+        let send = |chunk| chunks.blocking_send(chunk).map_err(|_| gone());
         let mut next = Ok(first);
         let mut is_first = true;
         loop {
             match next {
-                Ok(None) => return,
+                Ok(None) => return send(Chunk::End),
                 Ok(Some(output)) => {
                     let mut bytes = Bytes::from_owner(output);
                     if repeats_header && !is_first {
-                        let header = row_binary::header_length(&bytes).unwrap_or_default();
+                        let Some(header) = row_binary::header_length(&bytes) else {
+                            // Better no end than an answer with a header among its rows.
+                            return Err(Exception::new(code::LOGICAL_ERROR, "a chunk without its header"));
+                        };
                         bytes = bytes.slice(header..);
                     }
                     is_first = false;
-                    if !bytes.is_empty() && !send(bytes) {
-                        return;
+                    if !bytes.is_empty() {
+                        send(Chunk::Data(bytes))?;
                     }
                 }
                 Err(error) => {
-                    let text = engine_error(error).body(self.engine.version());
-                    send(mid_stream_exception(&text, exception_tag));
-                    return;
+                    let exception = engine_error(error);
+                    let text = exception.body(self.engine.version());
+                    send(Chunk::Data(mid_stream_exception(&text, exception_tag)))?;
+                    send(Chunk::End)?;
+                    return Err(exception);
                 }
             }
             next = stream.fetch();
@@ -390,11 +417,7 @@ pub struct StreamSink<'a> {
     /// Told once: it began well, or the error.
     pub head: oneshot::Sender<Result<(), Exception>>,
     /// The chunks.
-    pub chunks: mpsc::Sender<Bytes>,
-    /// How long the client may take for a chunk.
-    pub write_timeout: Duration,
-    /// For waiting with a deadline.
-    pub runtime: tokio::runtime::Handle,
+    pub chunks: mpsc::Sender<Chunk>,
     /// Marks an exception that comes after the head was sent.
     pub exception_tag: &'a str,
 }

@@ -31,6 +31,9 @@ pub const EXIT_RESTART: u8 = 75;
 /// Threads beyond the statements: kills, the dictionary timer.
 const SPARE_BLOCKING_THREADS: usize = 16;
 
+/// Connections that wait to be accepted; the kernel takes at most its own `net.core.somaxconn`.
+const LISTEN_BACKLOG: i32 = 4096;
+
 /// Descriptors that the engine wants for itself: parts of wide tables have a file a column.
 const ENGINE_DESCRIPTORS: u64 = 4096;
 
@@ -40,7 +43,8 @@ const ENGINE_DESCRIPTORS: u64 = 4096;
 /// One line: what failed, where, and what mends it.
 pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::install().context("cannot install signal handlers")?;
-    raise_descriptor_limit(settings.http.connections_max as u64 + ENGINE_DESCRIPTORS);
+    let mut http = settings.http.clone();
+    http.connections_max = connections_within_descriptors(http.connections_max);
     let data = prepare_data(&settings.data)?;
     let _lock = lock(&data)?;
     let credentials = Credentials::open(&data.join("tokens"))?;
@@ -52,6 +56,8 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
             settings.listen
         )
     })?;
+    // The standard library's 128 are full in a burst of clients, who then wait a second for their next try.
+    rustix::net::listen(&listener, LISTEN_BACKLOG)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
 
@@ -86,7 +92,7 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(settings.http.statements_max + SPARE_BLOCKING_THREADS)
+        .max_blocking_threads(http.statements_max + SPARE_BLOCKING_THREADS)
         .thread_name("http")
         .enable_all()
         .build()
@@ -94,13 +100,13 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
     let executor = Arc::new(Executor::new(
         Arc::clone(&engine),
         settings.rules.clone(),
-        settings.http.result_max_bytes,
+        http.result_max_bytes,
     ));
     let (fatal, mut fatal_reason) = mpsc::unbounded_channel();
     let service = Arc::new(Service::new(ServiceParts {
         executor: Arc::clone(&executor),
         credentials,
-        settings: settings.http.clone(),
+        settings: http.clone(),
         data: data.clone(),
         disk_free_min_bytes: settings.disk_free_min_bytes,
         metrics: Arc::clone(&metrics),
@@ -108,7 +114,7 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
     }));
     let server = Server {
         service,
-        settings: settings.http.clone(),
+        settings: http,
         metrics: Arc::clone(&metrics),
     };
     let reload = settings.dictionary_reload;
@@ -206,23 +212,50 @@ async fn reload_dictionaries(executor: Arc<Executor>, metrics: Arc<Metrics>, int
     }
 }
 
-/// Best effort: with fewer descriptors, accepting pauses when they run out.
-fn raise_descriptor_limit(wanted: u64) {
+/// Raises the soft limit of descriptors for `wanted` connections beside the engine. Where the hard limit is too low
+/// it says so, and gives the number of connections that leaves the engine its share: a part that cannot be opened
+/// would be an error in a commit.
+fn connections_within_descriptors(wanted: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = wanted as u64 + ENGINE_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
-    let enough = limit.current.is_none_or(|current| current >= wanted);
-    if enough {
-        return;
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = Rlimit {
+            current: Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed))),
+            maximum: limit.maximum,
+        };
+        // What is allowed is read again below.
+        let _refused = setrlimit(Resource::Nofile, raised);
     }
-    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let raised = Rlimit {
-        current: Some(current),
-        maximum: limit.maximum,
+    let Some(allowed) = getrlimit(Resource::Nofile)
+        .current
+        .filter(|&allowed| allowed < needed)
+    else {
+        return wanted;
     };
-    if setrlimit(Resource::Nofile, raised).is_err() || current < wanted {
-        tracing::warn!(
-            "only {} file descriptors may be open; {wanted} are wanted: raise ulimit -n",
-            current
-        );
+    let connections = connections_for(allowed).min(wanted);
+    tracing::warn!(
+        "only {allowed} files may be open, so {connections} connections are taken at once instead of {wanted}: \
+         raise ulimit -n to {needed} or lower http.connections_max"
+    );
+    connections
+}
+
+/// Connections beside the engine within `allowed` descriptors, at least one.
+fn connections_for(allowed: u64) -> usize {
+    let rest = allowed.saturating_sub(ENGINE_DESCRIPTORS).max(allowed / 4).max(1);
+    usize::try_from(rest).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_keeps_its_descriptors() {
+        assert_eq!(connections_for(16_384), 12_288);
+        assert_eq!(connections_for(4_196), 1_049);
+        assert_eq!(connections_for(1_024), 256);
+        assert_eq!(connections_for(0), 1);
     }
 }

@@ -9,15 +9,29 @@ use tokio::sync::mpsc;
 
 use super::service::CancelGuard;
 
+/// A part of an answer that a statement still makes.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Bytes of it.
+    Data(Bytes),
+    /// It is complete. A channel that closes before this one breaks the answer off.
+    End,
+}
+
+/// The statement ended without the end of its answer; the connection is dropped, so that the client sees it.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was broken off")]
+pub struct BrokenOff;
+
 /// Body of an answer.
 #[derive(Debug)]
 pub enum AnswerBody {
     /// Bytes at hand; None when they are sent.
     Whole(Option<Bytes>),
-    /// Chunks as the statement makes them; the sender's end is the end.
+    /// Chunks as the statement makes them.
     Stream {
         /// Where they come from.
-        chunks: mpsc::Receiver<Bytes>,
+        chunks: mpsc::Receiver<Chunk>,
         /// Cancels the statement when this body is dropped before its end.
         guard: CancelGuard,
     },
@@ -37,7 +51,7 @@ impl From<String> for AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -46,11 +60,12 @@ impl Body for AnswerBody {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Stream { chunks, guard } => match chunks.poll_recv(context) {
-                Poll::Ready(Some(chunk)) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
-                Poll::Ready(None) => {
+                Poll::Ready(Some(Chunk::Data(bytes))) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Poll::Ready(Some(Chunk::End)) => {
                     guard.disarm();
                     Poll::Ready(None)
                 }
+                Poll::Ready(None) => Poll::Ready(Some(Err(BrokenOff))),
                 Poll::Pending => Poll::Pending,
             },
         }

@@ -7,3 +7,4 @@ pub mod params;
 pub mod row_binary;
 pub mod server;
 pub mod service;
+pub mod stall;

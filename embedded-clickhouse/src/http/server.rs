@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::service::Service;
+use super::stall::StallGuard;
 use crate::config::{HttpSettings, TlsConfig};
 use crate::metrics::Metrics;
 
@@ -110,6 +111,7 @@ impl Server {
                 tokio::spawn(refuse(stream));
                 continue;
             };
+            let stream = StallGuard::new(stream, self.settings.write_timeout);
             let server = self.clone();
             let watcher = graceful.watcher();
             let tls = tls.clone();

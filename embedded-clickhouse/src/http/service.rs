@@ -21,7 +21,7 @@ use hyper::header::{CONTENT_ENCODING, HeaderValue};
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::body::AnswerBody;
+use super::body::{AnswerBody, Chunk};
 use super::formats::{Streaming, content_type, streaming};
 use super::frames::{self, FrameDecoder, FrameError};
 use super::params::{self, Request};
@@ -453,8 +453,6 @@ impl Service {
         let (head_sender, head) = oneshot::channel();
         let (chunk_sender, chunks) = mpsc::channel(ANSWER_QUEUE);
         let executor = Arc::clone(&self.executor);
-        let runtime = tokio::runtime::Handle::current();
-        let write_timeout = self.settings.write_timeout;
         let exception_tag = random_tag();
         let (asked, mark) = (format.clone(), exception_tag.clone());
         tokio::task::spawn_blocking(move || {
@@ -462,12 +460,10 @@ impl Service {
             let sink = StreamSink {
                 head: head_sender,
                 chunks: chunk_sender,
-                write_timeout,
-                runtime,
                 exception_tag: &mark,
             };
-            executor.stream(&job, &asked, sink);
-            started.finish(None);
+            let outcome = executor.stream(&job, &asked, sink);
+            started.finish(outcome.as_ref().err());
         });
         match head.await {
             Ok(Ok(())) => {}
@@ -866,11 +862,15 @@ impl BodyReader {
 }
 
 /// Compresses chunks on their way.
-fn compressed(mut chunks: mpsc::Receiver<Bytes>) -> mpsc::Receiver<Bytes> {
+fn compressed(mut chunks: mpsc::Receiver<Chunk>) -> mpsc::Receiver<Chunk> {
     let (sender, receiver) = mpsc::channel(ANSWER_QUEUE);
     tokio::spawn(async move {
         while let Some(chunk) = chunks.recv().await {
-            if sender.send(frames::encode(&chunk)).await.is_err() {
+            let chunk = match chunk {
+                Chunk::Data(bytes) => Chunk::Data(frames::encode(&bytes)),
+                Chunk::End => Chunk::End,
+            };
+            if sender.send(chunk).await.is_err() {
                 return;
             }
         }

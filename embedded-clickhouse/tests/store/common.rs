@@ -1,9 +1,4 @@
 //! Starts the real store on a directory of its own and speaks to it over plain sockets.
-#![allow(dead_code, reason = "each test file uses a part of this")]
-#![allow(
-    unreachable_pub,
-    reason = "shared by the test files, which are crates of their own"
-)]
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -13,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The engine's library; None, with a message, where it cannot be had.
-pub fn library() -> Option<PathBuf> {
+pub(crate) fn library() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-libchdb");
     let output = Command::new(script).stderr(Stdio::inherit()).output().ok()?;
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
@@ -25,30 +20,31 @@ pub fn library() -> Option<PathBuf> {
 }
 
 /// Leaves the test, with the message of [`library`], where there is no engine.
-#[macro_export]
 macro_rules! library_or_skip {
     () => {
-        match common::library() {
+        match $crate::common::library() {
             Some(library) => library,
             None => return,
         }
     };
 }
 
+pub(crate) use library_or_skip;
+
 /// What a store answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head
             .lines()
             .find_map(|line| {
@@ -58,22 +54,24 @@ impl Answer {
             .map(|(_, v)| v)
     }
 
-    pub fn code(&self) -> Option<u32> {
+    pub(crate) fn code(&self) -> Option<u32> {
         self.header("x-clickhouse-exception-code")?.parse().ok()
     }
 }
 
 /// A directory and how to start a store on it.
-pub struct Place {
-    pub library: PathBuf,
-    pub data: PathBuf,
-    pub config: String,
-    pub environment: Vec<(String, String)>,
+pub(crate) struct Place {
+    pub(crate) library: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) config: String,
+    pub(crate) environment: Vec<(String, String)>,
+    /// What runs the store; nothing: it runs itself.
+    pub(crate) prefix: Vec<String>,
     _directory: Option<tempfile::TempDir>,
 }
 
 impl Place {
-    pub fn new(library: PathBuf) -> Self {
+    pub(crate) fn new(library: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("store");
         Self {
@@ -81,27 +79,29 @@ impl Place {
             data,
             config: String::new(),
             environment: Vec::new(),
+            prefix: Vec::new(),
             _directory: Some(directory),
         }
     }
 
-    pub fn at(library: PathBuf, data: PathBuf) -> Self {
+    pub(crate) fn at(library: PathBuf, data: PathBuf) -> Self {
         Self {
             library,
             data,
             config: String::new(),
             environment: Vec::new(),
+            prefix: Vec::new(),
             _directory: None,
         }
     }
 
     /// Keys of the configuration file.
-    pub fn with(mut self, config: &str) -> Self {
+    pub(crate) fn with(mut self, config: &str) -> Self {
         config.clone_into(&mut self.config);
         self
     }
 
-    pub fn spawn(&self) -> Child {
+    pub(crate) fn spawn(&self) -> Child {
         fs::create_dir_all(&self.data).unwrap();
         // Left by the last run; may already be gone.
         let _gone = fs::remove_file(self.data.join("listen"));
@@ -113,7 +113,10 @@ impl Place {
             .append(true)
             .open(self.data.with_extension("log"))
             .unwrap();
-        Command::new(env!("CARGO_BIN_EXE_ja4-clickhouse"))
+        let mut words = self.prefix.clone();
+        words.push(env!("CARGO_BIN_EXE_ja4-clickhouse").to_owned());
+        Command::new(&words[0])
+            .args(&words[1..])
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
             .arg(config)
             .arg("--data")
@@ -127,7 +130,7 @@ impl Place {
             .unwrap()
     }
 
-    pub fn start(&self) -> Store<'_> {
+    pub(crate) fn start(&self) -> Store<'_> {
         let mut store = Store {
             place: self,
             child: self.spawn(),
@@ -136,11 +139,11 @@ impl Place {
         store
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.data.with_extension("log")).unwrap_or_default()
     }
 
-    pub fn address(&self) -> Option<String> {
+    pub(crate) fn address(&self) -> Option<String> {
         Some(
             fs::read_to_string(self.data.join("listen"))
                 .ok()?
@@ -149,7 +152,7 @@ impl Place {
         )
     }
 
-    pub fn token(&self, class: &str) -> String {
+    pub(crate) fn token(&self, class: &str) -> String {
         fs::read_to_string(self.data.join("tokens").join(class))
             .unwrap()
             .trim()
@@ -157,7 +160,7 @@ impl Place {
     }
 
     /// Sends one request; None when the store is not there or breaks off.
-    pub fn try_post(&self, class: &str, url_query: &str, body: &[u8]) -> Option<Answer> {
+    pub(crate) fn try_post(&self, class: &str, url_query: &str, body: &[u8]) -> Option<Answer> {
         let request = format!(
             "POST /?{url_query} HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             self.token(class),
@@ -171,14 +174,23 @@ impl Place {
     }
 }
 
+/// Sends a statement as the last request of a connection.
+pub(crate) fn send(stream: &mut TcpStream, token: &str, sql: &str) {
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{sql}",
+        sql.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+}
+
 /// Reads an answer to the end of its body; None when it breaks off.
-pub fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).ok()?;
     parse_answer(&raw)
 }
 
-pub fn parse_answer(raw: &[u8]) -> Option<Answer> {
+pub(crate) fn parse_answer(raw: &[u8]) -> Option<Answer> {
     let head_end = raw.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&raw[..head_end]).into_owned();
     let status = head.split(' ').nth(1)?.parse().ok()?;
@@ -207,9 +219,9 @@ pub fn parse_answer(raw: &[u8]) -> Option<Answer> {
 }
 
 /// A running store.
-pub struct Store<'a> {
-    pub place: &'a Place,
-    pub child: Child,
+pub(crate) struct Store<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) child: Child,
 }
 
 impl Drop for Store<'_> {
@@ -221,7 +233,7 @@ impl Drop for Store<'_> {
 }
 
 impl Store<'_> {
-    pub fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         let deadline = Instant::now() + Duration::from_mins(1);
         while self.place.address().is_none() {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -236,7 +248,7 @@ impl Store<'_> {
         }
     }
 
-    pub fn post(&self, class: &str, url_query: &str, body: &[u8]) -> Answer {
+    pub(crate) fn post(&self, class: &str, url_query: &str, body: &[u8]) -> Answer {
         self.place
             .try_post(class, url_query, body)
             .unwrap_or_else(|| panic!("no answer:\n{}", self.place.log()))
@@ -244,7 +256,7 @@ impl Store<'_> {
 
     /// Runs a statement that must succeed; gives its output.
     #[track_caller]
-    pub fn ok(&self, class: &str, sql: &str) -> String {
+    pub(crate) fn ok(&self, class: &str, sql: &str) -> String {
         let answer = self.post(class, "", sql.as_bytes());
         assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
         answer.text()
@@ -252,37 +264,44 @@ impl Store<'_> {
 
     /// Runs a statement as the migrator; output without the line end.
     #[track_caller]
-    pub fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         self.ok("migrator", sql).trim_end().to_owned()
     }
 
     /// Runs a statement that must fail; gives code and text.
     #[track_caller]
-    pub fn refused(&self, class: &str, url_query: &str, sql: &str) -> (u16, u32, String) {
+    pub(crate) fn refused(&self, class: &str, url_query: &str, sql: &str) -> (u16, u32, String) {
         let answer = self.post(class, url_query, sql.as_bytes());
         assert_ne!(answer.status, 200, "{sql}: {}", answer.text());
         (answer.status, answer.code().unwrap_or_default(), answer.text())
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.place.address().unwrap())
     }
 
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.place.address().unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream
     }
 
+    /// Sends a statement and leaves its answer to be read.
+    pub(crate) fn ask(&self, class: &str, sql: &str) -> TcpStream {
+        let mut stream = self.connect();
+        send(&mut stream, &self.place.token(class), sql);
+        stream
+    }
+
     /// Statements that run, beside the one that asks.
-    pub fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.sql("SELECT count() - 1 FROM system.processes")
             .parse()
             .unwrap()
     }
 
     #[track_caller]
-    pub fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !condition(self) {
             assert!(Instant::now() < deadline, "{what} did not come about");
@@ -290,19 +309,19 @@ impl Store<'_> {
         }
     }
 
-    pub fn kill_9(mut self) {
+    pub(crate) fn kill_9(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, then its exit status.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.wait_exit()
     }
 
-    pub fn wait_exit(&mut self) -> ExitStatus {
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -318,7 +337,7 @@ impl Store<'_> {
     }
 
     /// A field of /proc/PID/status in kB.
-    pub fn memory_kb(&self, field: &str) -> u64 {
+    pub(crate) fn memory_kb(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
             .lines()

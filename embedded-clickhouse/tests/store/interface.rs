@@ -1,20 +1,11 @@
 //! The HTTP interface against the real engine: what curl and other clients see.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::cast_possible_truncation,
-    reason = "a test fails by panicking and says what it skips"
-)]
-
-mod common;
-
 use base64::Engine as _;
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use common::Place;
+use crate::common::{Place, library_or_skip};
 
 #[test]
 fn statements_parameters_formats_and_errors_are_a_servers() {
@@ -154,21 +145,59 @@ fn long_answer_has_one_header_and_every_row() {
         .map(|n| u64::from_le_bytes(n.try_into().unwrap()))
         .sum();
     assert_eq!(sum, 999_999 * 1_000_000 / 2);
-    // A format that must be whole, beyond its limit and within.
-    let json = store
-        .post(
-            "migrator",
-            "default_format=JSONCompact",
-            b"SELECT number FROM numbers(100000)",
-        )
-        .text();
-    assert!(json.contains("\"rows\": 100000"));
-    let (status, code, _) = store.refused(
-        "migrator",
-        "default_format=JSON",
-        "SELECT number, repeat('x', 100) FROM numbers(1000000)",
-    );
+    // A format that must be whole, within its limit and beyond.
+    let query = "default_format=JSONCompact";
+    let json = store.post("migrator", query, b"SELECT number FROM numbers(100000)");
+    assert!(json.text().contains("\"rows\": 100000"));
+    let sql = "SELECT number, repeat('x', 100) FROM numbers(1000000)";
+    let (status, code, _) = store.refused("migrator", "default_format=JSON", sql);
     assert_eq!((status, code), (500, 396));
+}
+
+#[test]
+fn answer_that_must_be_whole_has_its_limit_to_the_byte_and_row() {
+    let place = Place::new(library_or_skip!()).with("http:\n  result_max: 1MiB\n");
+    let store = place.start();
+    let ask = |query: &str, sql: &str| {
+        let query = format!("default_format=TSVWithNames&{query}");
+        let answer = store.post("dashboard", &query, sql.as_bytes());
+        (answer.status, answer.code(), answer.body.len())
+    };
+    let too_much = |(status, code, _)| {
+        assert_eq!((status, code), (500, Some(396)));
+    };
+    // Name and value with their line ends are three bytes more.
+    assert_eq!(
+        ask("", "SELECT repeat('x', 1000000) || repeat('x', 48573) AS s"),
+        (200, None, 1 << 20)
+    );
+    too_much(ask("", "SELECT repeat('x', 1000000) || repeat('x', 48574) AS s"));
+    // More than it may be already in the engine.
+    too_much(ask(
+        "",
+        "SELECT repeat('x', number + 1000) AS s FROM numbers(2000)",
+    ));
+    assert_eq!(
+        ask("", "SELECT 1 AS s FROM numbers(16384)"),
+        (200, None, 2 + 2 * 16384)
+    );
+    too_much(ask("", "SELECT 1 AS s FROM numbers(16385)"));
+    // A client may ask for less, not for more.
+    too_much(ask("max_result_rows=10", "SELECT 1 AS s FROM numbers(11)"));
+    for more in ["max_result_rows=0", "max_result_rows=100000", "max_result_rows=x"] {
+        too_much(ask(more, "SELECT 1 AS s FROM numbers(16385)"));
+    }
+    too_much(ask(
+        "max_result_bytes=0",
+        "SELECT repeat('x', number + 1000) AS s FROM numbers(2000)",
+    ));
+    let sql = "SELECT repeat('x', 1000000) || repeat('x', 48574) AS s SETTINGS max_result_bytes = 0, max_result_rows = 0";
+    too_much(ask("", sql));
+    // Not where the answer is streamed.
+    assert_eq!(
+        ask("", "SELECT 1 FROM numbers(1000000) FORMAT TSV"),
+        (200, None, 2_000_000)
+    );
 }
 
 #[test]
@@ -277,7 +306,7 @@ fn tokens_open_what_their_class_may_and_nothing_else() {
             "POST / HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 8\r\nConnection: close\r\n\r\nSELECT 1"
         );
         stream.write_all(request.as_bytes()).unwrap();
-        common::read_answer(&mut stream).unwrap()
+        crate::common::read_answer(&mut stream).unwrap()
     };
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("writer:{writer}"));
     for headers in [
@@ -314,13 +343,7 @@ fn statement_whose_client_goes_away_is_cancelled() {
         "SELECT number FROM numbers(1000000000000) FORMAT TSV",
         "SELECT sum(sipHash64(number)) FROM numbers(1000000000000) FORMAT JSON",
     ] {
-        let mut stream = store.connect();
-        let token = place.token("migrator");
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
-            sql.len()
-        );
-        stream.write_all(request.as_bytes()).unwrap();
+        let stream = store.ask("migrator", sql);
         store.until("a running statement", |store| store.running() == 1);
         drop(stream);
         store.until("the end of the statement", |store| store.running() == 0);
@@ -333,35 +356,60 @@ fn client_that_does_not_read_is_cut_off_and_costs_no_memory() {
     let store = place.start();
     store.sql("SELECT 1");
     let before = store.memory_kb("RssAnon");
-    let token = place.token("migrator");
     let sql = "SELECT number, repeat('x', 200) FROM numbers(100000000) FORMAT RowBinary";
-    let streams: Vec<_> = (0..4)
-        .map(|_| {
-            let mut stream = store.connect();
-            let request = format!(
-                "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
-                sql.len()
-            );
-            stream.write_all(request.as_bytes()).unwrap();
-            stream
-        })
-        .collect();
+    let streams: Vec<_> = (0..4).map(|_| store.ask("migrator", sql)).collect();
     store.until("running statements", |store| store.running() > 0);
     store.until("the end of the statements", |store| store.running() == 0);
     let grown = store.memory_kb("RssAnon").saturating_sub(before);
     println!("{grown} kB more after four slow readers");
     // The engine may use its gigabyte; what is sent must not add to it.
     assert!(grown < 1_000_000, "{grown} kB");
-    // Cut off, not ended well: the answer has no last chunk.
-    for mut stream in streams {
-        let mut raw = Vec::new();
-        let _reset = stream.read_to_end(&mut raw);
-        let tail = String::from_utf8_lossy(&raw[raw.len().saturating_sub(400)..]).into_owned();
-        assert!(
-            !raw.ends_with(b"\r\n0\r\n\r\n") || tail.contains("DB::Exception"),
-            "a cut answer looks whole: {tail:?}"
-        );
+    for stream in streams {
+        assert_cut_off(stream);
     }
+}
+
+/// Reads what came before the connection was dropped: it must not look whole.
+#[track_caller]
+fn assert_cut_off(mut stream: TcpStream) {
+    let mut raw = Vec::new();
+    let _reset = stream.read_to_end(&mut raw);
+    let head_end = raw.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8_lossy(&raw[..head_end]).to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    match head.split("content-length: ").nth(1) {
+        Some(length) => {
+            let length: usize = length.lines().next().unwrap().parse().unwrap();
+            assert!(raw.len() - head_end < length, "a cut answer looks whole");
+        }
+        None => assert!(
+            !raw.ends_with(b"\r\n0\r\n\r\n"),
+            "a cut answer looks whole: {:?}",
+            String::from_utf8_lossy(&raw[raw.len().saturating_sub(400)..])
+        ),
+    }
+}
+
+/// Whether the store still holds its end of a connection.
+fn is_open(stream: &TcpStream) -> bool {
+    const ESTABLISHED: &str = "01";
+    let ends = format!(
+        "0100007F:{:04X} 0100007F:{:04X} {ESTABLISHED} ",
+        stream.peer_addr().unwrap().port(),
+        stream.local_addr().unwrap().port()
+    );
+    std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&ends)
+}
+
+#[test]
+fn client_that_does_not_read_a_whole_answer_is_cut_off() {
+    let place = Place::new(library_or_skip!()).with("http:\n  write_timeout: 1s\n");
+    let store = place.start();
+    let sql = "SELECT number, repeat('x', 100) FROM numbers(300000) FORMAT JSONCompact";
+    let stream = store.ask("migrator", sql);
+    assert!(is_open(&stream));
+    store.until("the end of the connection", |_| !is_open(&stream));
+    assert_cut_off(stream);
 }
 
 #[test]
@@ -376,7 +424,7 @@ fn garbage_and_oversized_requests_are_refused_and_the_store_lives() {
         let _reset = stream.write_all(bytes);
         let mut out = Vec::new();
         let _reset = stream.read_to_end(&mut out);
-        common::parse_answer(&out).map(|answer| answer.status)
+        crate::common::parse_answer(&out).map(|answer| answer.status)
     };
     assert_eq!(raw(b"\x16\x03\x01\x02\x00garbage\r\n\r\n"), Some(400));
     assert_eq!(raw(b"GET / HTTP/9.9\r\n\r\n"), Some(400));
@@ -421,7 +469,7 @@ fn garbage_and_oversized_requests_are_refused_and_the_store_lives() {
         place.token("migrator")
     );
     stream.write_all(head.as_bytes()).unwrap();
-    assert_eq!(common::read_answer(&mut stream).unwrap().code(), Some(209));
+    assert_eq!(crate::common::read_answer(&mut stream).unwrap().code(), Some(209));
     assert_eq!(store.sql("SELECT count() FROM d.t"), "0");
     assert!(store.stop().success());
 }
@@ -470,6 +518,50 @@ fn ten_thousand_idle_connections_leave_room_for_work() {
     );
     assert!(started.elapsed() < Duration::from_secs(2));
     assert!(grown < 250_000, "{grown} kB");
+}
+
+#[test]
+fn too_few_descriptors_are_said_and_leave_the_engine_its_share() {
+    let mut place = Place::new(library_or_skip!());
+    place.prefix = ["sh", "-c", "ulimit -n 512 && exec \"$0\" \"$@\""]
+        .map(str::to_owned)
+        .into();
+    let store = place.start();
+    let log = place.log();
+    let said = log
+        .lines()
+        .filter(|line| line.contains("512 files may be open"))
+        .count();
+    assert_eq!(said, 1, "{log}");
+    assert!(
+        log.contains("128 connections") && log.contains("ulimit -n"),
+        "{log}"
+    );
+    store.sql("CREATE DATABASE d");
+    store.sql("CREATE TABLE d.t (x UInt64) ENGINE = MergeTree ORDER BY x");
+    // As many clients as come; those beyond the number are told and closed.
+    let mut idle: Vec<_> = (0..300).map(|_| store.connect()).collect();
+    let mut answer = Vec::new();
+    idle.pop().unwrap().read_to_end(&mut answer).unwrap();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 503 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    // One of the first has its place still.
+    let mut stream = idle.swap_remove(0);
+    let sql = "INSERT INTO d.t SELECT number FROM numbers(10)";
+    crate::common::send(&mut stream, &place.token("migrator"), sql);
+    let answer = crate::common::read_answer(&mut stream).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    drop(idle);
+    store.until("a free place", |store| {
+        store
+            .place
+            .try_post("migrator", "", b"SELECT 1")
+            .is_some_and(|answer| answer.status == 200)
+    });
+    assert_eq!(store.sql("SELECT count() FROM d.t"), "10");
 }
 
 #[test]
@@ -566,28 +658,31 @@ fn second_store_in_a_directory_or_on_a_port_is_one_clear_line() {
 fn stop_lets_running_statements_end() {
     let place = Place::new(library_or_skip!());
     let store = place.start();
-    let token = place.token("migrator");
-    let mut stream = store.connect();
-    let sql = "SELECT sleep(2)";
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
-        sql.len()
-    );
-    stream.write_all(request.as_bytes()).unwrap();
+    let mut stream = store.ask("migrator", "SELECT sleep(2)");
     store.until("a running statement", |store| store.running() == 1);
     assert!(store.stop().success(), "{}", place.log());
-    assert_eq!(common::read_answer(&mut stream).unwrap().text(), "0\n");
-    // And a statement that would never end does not hold the stop for ever.
-    let place = Place::new(place.library.clone()).with("http:\n  drain_timeout: 1s\n");
+    assert_eq!(crate::common::read_answer(&mut stream).unwrap().text(), "0\n");
+}
+
+#[test]
+fn stop_cuts_off_statements_that_do_not_end_and_none_of_them_looks_whole() {
+    let place = Place::new(library_or_skip!()).with("http:\n  drain_timeout: 1s\n");
     let store = place.start();
-    let mut stream = store.connect();
-    let sql = "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)";
-    let token = place.token("migrator");
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: {token}\r\nContent-Length: {}\r\n\r\n{sql}",
-        sql.len()
+    let silent = store.ask(
+        "migrator",
+        "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)",
     );
-    stream.write_all(request.as_bytes()).unwrap();
-    store.until("a running statement", |store| store.running() == 1);
+    let streaming = store.ask(
+        "migrator",
+        "SELECT number FROM numbers(1000000000000) FORMAT RowBinary",
+    );
+    store.until("running statements", |store| store.running() == 2);
+    // The answer has begun.
+    streaming.peek(&mut [0]).unwrap();
     assert!(store.stop().success(), "{}", place.log());
+    assert_cut_off(streaming);
+    let mut nothing = Vec::new();
+    let mut silent = silent;
+    let _reset = silent.read_to_end(&mut nothing);
+    assert!(nothing.is_empty());
 }

@@ -1,17 +1,7 @@
 //! The official `clickhouse` crate works unchanged: every operation in four modes (compression × validation).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::cast_possible_truncation,
-    reason = "a test fails by panicking and says what it skips"
-)]
-
-mod common;
-
+use crate::common::{Place, Store, library_or_skip};
 use clickhouse::{Client, Compression, Row};
-use common::{Place, Store};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
