@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use ja4_model::{BootId, Event, EventId, Head, Text, json};
-use sensor_flow::{FlowEvent, FlowSettings, FlowTable, Frame, HelloEvent};
+use sensor_flow::{Counters, FlowEvent, FlowSettings, FlowTable, Frame, FrameDrop, HelloEvent, Loss};
 
 use super::OFFLINE_SEED;
 use crate::capture::offline::{Next, OfflineCapture, OpenError};
@@ -130,14 +130,49 @@ fn read_file<W: Write>(
             }
         }
     }
-    let n_cut = pipeline.table().counters().frames_cut;
-    if n_cut > 0 {
+    let counters = pipeline.table().counters();
+    if counters.frames_cut > 0 {
         warn(&format!(
-            "{}: {n_cut} TCP frames were cut short when captured; raise the snapshot length",
-            file.display()
+            "{}: {} TCP frames were cut short when captured; raise the snapshot length",
+            file.display(),
+            counters.frames_cut
         ));
     }
+    if let Some(damage) = damage_of(counters) {
+        warn(&format!("{}: left out {damage}", file.display()));
+    }
     Ok(())
+}
+
+/// Frames and hellos that could not be read, by reason; `None` without any.
+fn damage_of(counters: &Counters) -> Option<String> {
+    const FRAMES: [FrameDrop; 6] = [
+        FrameDrop::LinkTruncated,
+        FrameDrop::LinkMalformed,
+        FrameDrop::IpTruncated,
+        FrameDrop::IpMalformed,
+        FrameDrop::TcpTruncated,
+        FrameDrop::TcpMalformed,
+    ];
+    const HELLOS: [Loss; 2] = [Loss::MalformedHello, Loss::HelloTooLong];
+    let by_reason = |counts: Vec<(&str, u64)>, what: &str| {
+        let found: Vec<String> = counts
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(name, n)| format!("{n} {name}"))
+            .collect();
+        (!found.is_empty()).then(|| format!("damaged {what}: {}", found.join(", ")))
+    };
+    let frames = FRAMES.map(|reason| (reason.name(), counters.dropped(reason)));
+    let hellos = HELLOS.map(|reason| (reason.name(), counters.lost(reason)));
+    let parts: Vec<String> = [
+        by_reason(frames.to_vec(), "frames"),
+        by_reason(hellos.to_vec(), "hellos"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Writes hellos as lines.
