@@ -43,6 +43,9 @@ use crate::programs::Programs;
 /// The binaries that a pipeline is made of.
 pub(crate) const PROGRAMS: [&str; 4] = ["ja4-clickhouse", "ja4-correlator", "ja4-sensor", "ja4-demo"];
 
+/// How long what an earlier run left in the spool may take to reach the store before this run begins.
+const SPOOL_EMPTY_WITHIN: Duration = Duration::from_secs(20);
+
 /// What to run and for how long.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["demo", "interface", "pcap"])))]
@@ -233,13 +236,16 @@ impl Pipeline {
                 return Ok(());
             }
             if process == Process::Store {
-                let mut store = StoreAccess::new(config::connect(layout)?)?;
-                let n_steps = store.prepare()?;
+                let store = StoreAccess::new(config::connect(layout)?)?;
+                let n_steps = store.migrate()?;
                 self.store = Some(store);
                 self.output.line(
                     "ja4",
                     &format!("the store's schema is in place ({n_steps} steps applied)"),
                 );
+            }
+            if process == Process::Correlator {
+                self.begin_counting()?;
             }
         }
         self.say_where(layout, input);
@@ -259,6 +265,32 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Fixes where this run's counts begin, for the correlator and for the store at the same point: an earlier run
+    /// that was killed left batches in the spool, which are on their way now.
+    fn begin_counting(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SPOOL_EMPTY_WITHIN;
+        loop {
+            let before = self.supervisor.begin_counting(Process::Correlator)?;
+            if let Some(store) = &mut self.store {
+                store.begin_counting()?;
+            }
+            let after = self.supervisor.begin_counting(Process::Correlator)?;
+            let (passed_before, _) = ledger::store_rows(&before);
+            let (passed, n_pending) = ledger::store_rows(&after);
+            if (passed == passed_before && n_pending == 0) || self.shutdown.is_requested() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                self.output.line(
+                    "ja4",
+                    &format!("{n_pending} rows of an earlier run are still on their way to the store; they are counted with this run's"),
+                );
+                return Ok(());
+            }
+            self.supervisor.pump()?;
+        }
     }
 
     /// A recording ends when both its readers have finished.

@@ -1,6 +1,9 @@
 //! The whole path with every real process: packets and requests go in, the checked ledger comes out.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-#![expect(clippy::print_stdout, reason = "a skipped test says why; a measured time is shown")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a skipped test says why; a measured time is shown"
+)]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,11 @@ struct Pipeline {
 impl Pipeline {
     #[track_caller]
     fn start(base_port: u16, args: &[&str]) -> Self {
+        Self::start_on(tempfile::tempdir().unwrap(), base_port, args)
+    }
+
+    #[track_caller]
+    fn start_on(folder: tempfile::TempDir, base_port: u16, args: &[&str]) -> Self {
         let ja4 = Path::new(env!("CARGO_BIN_EXE_ja4"));
         for program in ["ja4-clickhouse", "ja4-correlator", "ja4-sensor", "ja4-demo"] {
             assert!(
@@ -26,7 +34,6 @@ impl Pipeline {
                 "{program} is not built: cargo build --workspace"
             );
         }
-        let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let child = Command::new(ja4)
             .args(["up", "--listen", &format!("127.0.0.1:{base_port}")])
@@ -212,4 +219,22 @@ fn every_killed_process_comes_back_and_what_was_lost_is_counted() {
     let joined = &totals["joined"];
     let found = number(&joined["exact"]) + number(&joined["asof"]);
     assert!(found * 2 > number(&totals["requests"]), "{totals}");
+}
+
+#[test]
+fn what_a_killed_run_left_is_ended_and_stored_and_the_next_run_counts_its_own() {
+    if !may_capture() {
+        return;
+    }
+    let mut first = Pipeline::start(21_000, &["--demo"]);
+    first.wait_until_it_runs();
+    first.wait_until("rows are stored", |up| {
+        let n_rows = up.query("SELECT count() FROM ja4_logs.http_logs");
+        n_rows.parse::<u64>().is_ok_and(|n| n > 100)
+    });
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    let mut second = Pipeline::start_on(first.folder, 21_000, &["--demo", "--for", "5s"]);
+    second.wait_until_it_runs();
+    check_joined(&second.finish());
 }

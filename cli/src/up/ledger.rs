@@ -236,6 +236,17 @@ pub(crate) fn summarise(processes: &[ProcessRecord], store: &StoreCounts) -> Sum
     }
 }
 
+/// Rows that a writer's ledger says the store has acknowledged, and those still on their way.
+pub(crate) fn store_rows(ledger: &Ledger) -> (u64, u64) {
+    ledger
+        .stages
+        .iter()
+        .filter(|stage| stage.name.starts_with("store."))
+        .fold((0, 0), |(passed, pending), stage| {
+            (passed + stage.passed, pending + stage.pending)
+        })
+}
+
 fn writer_restarted(processes: &[ProcessRecord]) -> bool {
     processes
         .iter()

@@ -32,15 +32,22 @@ impl StoreAccess {
         })
     }
 
-    /// Applies the migrations and counts what is there; how many steps were applied.
+    /// Applies the migrations; how many steps were applied.
     ///
     /// # Errors
     /// When a migration fails, with what to do.
-    pub(crate) fn prepare(&mut self) -> anyhow::Result<usize> {
-        let applied = crate::schema::apply(&self.runtime, &self.store)?;
+    pub(crate) fn migrate(&self) -> anyhow::Result<usize> {
+        crate::schema::apply(&self.runtime, &self.store)
+    }
+
+    /// Counts what is there: what comes from now on is this run's.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) fn begin_counting(&mut self) -> anyhow::Result<()> {
         self.rows_before = self.rows()?;
         self.started = SystemTime::now();
-        Ok(applied)
+        Ok(())
     }
 
     /// What this run added, and whether each event is there once and on its own connection.

@@ -129,10 +129,6 @@ impl Supervisor {
         loop {
             self.pump()?;
             if self.managed[idx].is_ready() || matches!(self.managed[idx].state, State::Stopped) {
-                // Before anything feeds it.
-                if self.managed[idx].keeps_counts() {
-                    self.managed[idx].base = probe::ledger(admin)?;
-                }
                 return Ok(true);
             }
             if should_stop() {
@@ -230,6 +226,23 @@ impl Supervisor {
             self.pump()?;
         }
         Ok(())
+    }
+
+    /// Takes what a process says now as where this run's counts begin, if its counts outlive it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn begin_counting(&mut self, process: Process) -> anyhow::Result<Ledger> {
+        let managed = self
+            .managed
+            .iter_mut()
+            .find(|managed| managed.spec.process == process)
+            .with_context(|| format!("{} was not started", process.name()))?;
+        let ledger = probe::ledger(managed.spec.admin)?;
+        if managed.keeps_counts() {
+            managed.base.clone_from(&ledger);
+        }
+        Ok(ledger)
     }
 
     fn find(&self, process: Process) -> Option<&Managed> {
