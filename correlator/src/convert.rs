@@ -9,7 +9,7 @@ use ja4_model::{
     ClientHello, CloseReason, Confirmed, Endpoint, Head, Pair, Request, Text, Transport, WallNs,
 };
 
-use crate::payload::{Conn, ConnKind, HttpPayload, Origin, Parsed};
+use crate::payload::{Conn, ConnKind, Origin, Parsed};
 
 /// What the receiver knows of an event, whatever the event says of itself.
 #[derive(Clone, Debug)]
@@ -79,11 +79,11 @@ pub(crate) fn request_input(
 }
 
 /// Puts the payload into a request input that was made without it.
-pub(crate) fn with_payload(
+pub(crate) fn with_payload<P>(
     input: &engine::RequestInput<()>,
     weight: u32,
-    payload: HttpPayload,
-) -> engine::RequestInput<HttpPayload> {
+    payload: P,
+) -> engine::RequestInput<P> {
     engine::RequestInput {
         source: input.source,
         boot: input.boot,

@@ -1,6 +1,7 @@
 //! `ja4-correlator`: joins HTTP requests with the TLS connections that they came on, and writes the rows.
 
 mod batch;
+mod bench;
 mod clients;
 mod clock;
 mod config;
@@ -47,6 +48,15 @@ enum Command {
         #[arg(long)]
         print_config: bool,
     },
+    /// JSON events a CPU second through decoding, join and rows, beside the floors, as one JSON line.
+    Bench {
+        /// Events of the load, made in memory: 700 bytes each.
+        #[arg(long, default_value_t = 350_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+        events: u64,
+        /// Times that everything is measured; the best counts, as noise only ever slows down.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        loops: u32,
+    },
     /// Deterministic: events from files, joined records as JSON lines on stdout, counters on stderr.
     Replay {
         /// Events of sensors, one JSON object a line.
@@ -75,6 +85,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
                 run::run(&config)
             }
         }
+        Command::Bench { events, loops } => bench::run(*events, *loops, &mut std::io::stdout().lock()),
         Command::Replay { tls, http, config } => {
             let config = config.as_deref().map(load).transpose()?.unwrap_or_default();
             replay::replay(tls, http, &config)

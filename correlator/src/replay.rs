@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
+use hashbrown::HashMap;
+
 use correlator_engine::Now;
 use ja4_common::exit::Failure;
 use ja4_model::event::{EventKind, IdKind};
@@ -19,34 +21,41 @@ use crate::settlement::Producer;
 const REPLAY_KEY: &[u8] = b"ja4-correlator replay";
 
 /// One file of events, one JSON object a line.
-struct Lines {
+pub(crate) struct Lines<R> {
     name: String,
-    reader: BufReader<File>,
+    reader: R,
     line: Vec<u8>,
     number: u64,
+    /// Names of the producer of the line that waits.
+    source: Vec<u8>,
+    node: Vec<u8>,
     /// Arrival and head of the line that waits.
     next: Option<Line>,
+    /// The producer of the line before: mostly it is the same.
+    last: Option<KnownProducer>,
 }
 
+#[derive(Clone, Copy)]
 struct Line {
     arrival_ns: WallNs,
     kind: EventKind,
-    source: Vec<u8>,
-    node: Vec<u8>,
     boot: BootId,
     seq: u64,
     id_kind: IdKind,
 }
 
-/// Joined records on stdout, events that were settled at once.
-struct Records {
-    out: BufWriter<std::io::StdoutLock<'static>>,
+/// Producers by source, node and boot.
+type Producers = HashMap<(Vec<u8>, Vec<u8>, BootId), KnownProducer, ahash::RandomState>;
+
+/// Joined records, and events that were settled at once.
+struct Records<W> {
+    out: W,
     scratch: Vec<u8>,
     settled: Vec<Origin>,
     failed: Option<std::io::Error>,
 }
 
-impl Records {
+impl<W: Write> Records<W> {
     fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.scratch.clear();
         write(&mut self.scratch);
@@ -57,7 +66,7 @@ impl Records {
     }
 }
 
-impl Rows for Records {
+impl<W: Write> Rows for Records<W> {
     fn request(&mut self, row: &JoinedRequest<'_>) {
         self.line(|out| row.write_json(out));
     }
@@ -71,90 +80,94 @@ impl Rows for Records {
     }
 }
 
-/// Replays both files, merged by arrival; an equal arrival takes the connection first.
+/// Replays both files to stdout, the counters to stderr.
 pub(crate) fn replay(tls: &Path, http: &Path, config: &CorrelatorConfig) -> Result<(), Failure> {
+    let files = [open(tls)?, open(http)?];
+    let out = BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
+    if let Some(core) = replay_lines(files, out, config)? {
+        print_counters(&core).map_err(Failure::failed)?;
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<Lines<BufReader<File>>, Failure> {
+    let name = path.display().to_string();
+    let file =
+        File::open(path).map_err(|error| Failure::wrong_use(format!("{name}: cannot be read: {error}")))?;
+    Ok(Lines::new(name, BufReader::with_capacity(1 << 18, file)))
+}
+
+/// Replays two inputs, merged by arrival; an equal arrival takes the first. The core as it is at the end, nothing
+/// if there were no events.
+pub(crate) fn replay_lines<R: BufRead, W: Write>(
+    mut files: [Lines<R>; 2],
+    out: W,
+    config: &CorrelatorConfig,
+) -> Result<Option<Core>, Failure> {
+    for file in &mut files {
+        file.advance()?;
+    }
+    let Some(first) = next_file(&files) else {
+        return Ok(None);
+    };
+    let start_ns = files[first].next.map_or(0, |line| line.arrival_ns);
     let redactor = Redactor::new(
         REPLAY_KEY,
         &config.redaction.query_keys,
         &config.redaction.session_cookies,
     );
-    let mut files = [Lines::open(tls)?, Lines::open(http)?];
-    let mut core: Option<Core> = None;
+    let mut core = Core::new(
+        config.join.settings(),
+        [1, 2, 3, 4],
+        at(start_ns, start_ns),
+        redactor,
+        Default::default(),
+    );
     let mut records = Records {
-        out: BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
+        out,
         scratch: Vec::new(),
         settled: Vec::new(),
         failed: None,
     };
-    let mut producers: Vec<KnownProducer> = Vec::new();
-    let mut start_ns = 0;
-    let mut last_ns = i64::MIN;
-    let mut redactor = Some(redactor);
+    let mut producers = Producers::default();
+    let mut last_ns = start_ns;
     while let Some(file) = next_file(&files) {
         let lines = &mut files[file];
         let Some(line) = lines.next.take() else { break };
         // Arrival never goes back: what was recorded earlier in a file arrived earlier.
         last_ns = last_ns.max(line.arrival_ns);
-        if core.is_none() {
-            start_ns = last_ns;
-            let now = Now {
-                mono_ns: 0,
-                wall_ns: last_ns,
-            };
-            let redactor = redactor.take().expect("the core is made once");
-            core = Some(Core::new(
-                config.join.settings(),
-                [1, 2, 3, 4],
-                now,
-                redactor,
-                Default::default(),
-            ));
-        }
-        let core = core.as_mut().expect("it was made just now");
         let now = at(start_ns, last_ns);
-        let_time_pass(core, now, &mut records);
-        let producer = if let Some(known) = producers
-            .iter()
-            .find(|known| known.is(&line.source, &line.node, line.boot))
-        {
-            known.clone()
-        } else {
-            let new = core.opened(&line.source, &line.node, line.boot);
-            producers.push(new.clone());
-            new
-        };
-        let json = lines.line.as_slice();
+        let_time_pass(&mut core, now, &mut records);
+        let producer = lines.producer(line.boot, &mut core, &mut producers);
         let event = Incoming {
-            json,
+            json: &lines.line,
             kind: line.kind,
             seq: line.seq,
             id_kind: line.id_kind,
             recv_ns: last_ns,
         };
         core.handle(now, &producer, event, &mut records);
-        settle(core, &mut records);
+        lines.last = Some(producer);
+        settle(&mut core, &mut records);
         lines.advance()?;
     }
-    if let Some(core) = &mut core {
-        let end = core.next_deadline().map_or(0, |deadline| deadline);
-        let now = at(start_ns, last_ns);
-        let_time_pass(
-            core,
-            Now {
-                mono_ns: now.mono_ns.max(end),
-                ..now
-            },
-            &mut records,
-        );
-        core.handle_shutdown(now, &mut records);
-        settle(core, &mut records);
-        print_counters(core).map_err(Failure::failed)?;
-    }
+    let end = core.next_deadline().unwrap_or(0);
+    let now = at(start_ns, last_ns);
+    let_time_pass(
+        &mut core,
+        Now {
+            mono_ns: now.mono_ns.max(end),
+            ..now
+        },
+        &mut records,
+    );
+    core.handle_shutdown(now, &mut records);
+    settle(&mut core, &mut records);
     let flushed = records.out.flush();
     match records.failed.map_or(flushed, Err) {
         // `replay | head` has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(Failure::failed),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Some(core)),
+        result => result.map(|()| Some(core)).map_err(Failure::failed),
     }
 }
 
@@ -166,7 +179,7 @@ fn at(start_ns: WallNs, now_ns: WallNs) -> Now {
 }
 
 /// Every deadline before `now` fires at its own time, whatever lies between two events.
-fn let_time_pass(core: &mut Core, now: Now, records: &mut Records) {
+fn let_time_pass<W: Write>(core: &mut Core, now: Now, records: &mut Records<W>) {
     while let Some(deadline) = core.next_deadline().filter(|deadline| *deadline <= now.mono_ns) {
         let back = i64::try_from(now.mono_ns - deadline).unwrap_or(i64::MAX);
         let then = Now {
@@ -181,7 +194,7 @@ fn let_time_pass(core: &mut Core, now: Now, records: &mut Records) {
     settle(core, records);
 }
 
-fn settle(core: &mut Core, records: &mut Records) {
+fn settle<W>(core: &mut Core, records: &mut Records<W>) {
     let settled = std::mem::take(&mut records.settled);
     core.count_settled(&settled);
     core.settlement_mut().settle_all(&settled);
@@ -198,8 +211,8 @@ fn print_counters(core: &Core) -> std::io::Result<()> {
 }
 
 /// The file whose next line arrived first; the first file on a tie.
-fn next_file(files: &[Lines; 2]) -> Option<usize> {
-    let arrival = |file: &Lines| file.next.as_ref().map(|line| line.arrival_ns);
+fn next_file<R>(files: &[Lines<R>; 2]) -> Option<usize> {
+    let arrival = |file: &Lines<R>| file.next.as_ref().map(|line| line.arrival_ns);
     match (arrival(&files[0]), arrival(&files[1])) {
         (Some(tls), Some(http)) => Some(usize::from(http < tls)),
         (Some(_), None) => Some(0),
@@ -208,20 +221,33 @@ fn next_file(files: &[Lines; 2]) -> Option<usize> {
     }
 }
 
-impl Lines {
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let name = path.display().to_string();
-        let file = File::open(path)
-            .map_err(|error| Failure::wrong_use(format!("{name}: cannot be read: {error}")))?;
-        let mut lines = Self {
+impl<R: BufRead> Lines<R> {
+    /// Events from `reader`; `name` is said with lines that are no events.
+    pub(crate) fn new(name: String, reader: R) -> Self {
+        Self {
             name,
-            reader: BufReader::with_capacity(1 << 18, file),
+            reader,
             line: Vec::new(),
             number: 0,
+            source: Vec::new(),
+            node: Vec::new(),
             next: None,
-        };
-        lines.advance()?;
-        Ok(lines)
+            last: None,
+        }
+    }
+
+    /// The producer of the line that was read last.
+    fn producer(&mut self, boot: BootId, core: &mut Core, producers: &mut Producers) -> KnownProducer {
+        let (source, node) = (or(&self.source, b"replay"), or(&self.node, b"replay"));
+        if let Some(last) = self.last.take()
+            && last.is(source, node, boot)
+        {
+            return last;
+        }
+        producers
+            .entry((source.to_vec(), node.to_vec(), boot))
+            .or_insert_with(|| core.opened(source, node, boot))
+            .clone()
     }
 
     /// Reads up to the next line that is an event; others are named on stderr and left out.
@@ -251,11 +277,13 @@ impl Lines {
                 Ok(brief) => {
                     let number = self.number - 1;
                     let counted = brief.id.is_some() || brief.kind == EventKind::Status;
+                    self.source.clear();
+                    self.source.extend_from_slice(brief.source.as_bytes());
+                    self.node.clear();
+                    self.node.extend_from_slice(brief.node.as_bytes());
                     self.next = Some(Line {
                         arrival_ns: brief.recv_ns.unwrap_or(brief.ts_ns),
                         kind: brief.kind,
-                        source: or(brief.source.as_bytes(), b"replay"),
-                        node: or(brief.node.as_bytes(), b"replay"),
                         boot: brief.id.map_or(BootId(0), |id| id.boot),
                         seq: brief.id.map_or(number, |id| id.seq),
                         id_kind: if counted {
@@ -275,10 +303,6 @@ impl Lines {
     }
 }
 
-fn or(bytes: &[u8], default: &[u8]) -> Vec<u8> {
-    if bytes.is_empty() {
-        default.to_vec()
-    } else {
-        bytes.to_vec()
-    }
+fn or<'a>(bytes: &'a [u8], default: &'static [u8]) -> &'a [u8] {
+    if bytes.is_empty() { default } else { bytes }
 }
