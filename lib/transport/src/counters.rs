@@ -58,6 +58,8 @@ reasons! {
         GreetingTimeout = "greeting_timeout",
         /// The first frame is no greeting.
         Greeting = "greeting",
+        /// The greeting offers no version of the wire that this receiver reads.
+        Version = "version",
         /// The greeting names a source that this socket may not carry.
         Source = "source",
         /// The greeting names another host.
@@ -68,6 +70,10 @@ reasons! {
         Boots = "boots",
         /// Another user's process has this boot id.
         BootTaken = "boot_taken",
+        /// The consumer takes nothing, and notices of connections alone have filled the queue.
+        QueueFull = "queue_full",
+        /// Lines of this identity that have begun and not ended hold too much memory.
+        HalfFrames = "half_frames",
     }
 }
 

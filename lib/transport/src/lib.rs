@@ -18,8 +18,10 @@
 
 mod batch;
 mod bind;
+mod complaints;
 mod config;
 mod counters;
+mod credentials;
 mod peek;
 mod quota;
 mod receiver;

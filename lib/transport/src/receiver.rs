@@ -180,10 +180,17 @@ impl Receiver {
         self.shared.lock().origins()
     }
 
-    /// Accepts and reads no more; what SEQPACKET peers have sent by now is read to its end first.
+    /// Closes and removes the sockets and reads no more STREAM. SEQPACKET peers are cut off: what they
+    /// send from now on fails there, what they had sent is read to its end as the consumer takes it.
     pub fn stop_reading(&self) {
         self.shared.lock().stop_reading = true;
         self.shared.kick();
+    }
+
+    /// False once the thread has ended though nobody asked for it; its log line says why. Nothing
+    /// arrives any more then.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// True once [`Receiver::stop_reading`] has taken effect: what is queued is all that comes.
@@ -191,7 +198,7 @@ impl Receiver {
         self.shared.lock().reading_stopped
     }
 
-    /// Writes the last acknowledgements, closes and removes the sockets.
+    /// Writes the last acknowledgements and closes what is open.
     pub fn shutdown(mut self) {
         self.end();
     }

@@ -8,21 +8,24 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ja4_model::decode::DecodeError;
 use ja4_model::frame::Reply;
 use ja4_model::limits::MAX_MESSAGE_BYTES;
-use ja4_model::{BootId, decode};
+use ja4_model::{BootId, WallNs, decode};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketFlags};
 
 use crate::batch::{Input, Peer};
 use crate::bind::Bound;
+use crate::complaints::Complaints;
 use crate::config::{ReceiverConfig, SocketKind};
-use crate::counters::RefuseReason;
+use crate::counters::{DropReason, RefuseReason};
+use crate::credentials::{self, Credentials};
 use crate::peek::Claims;
 use crate::receiver::{Shared, shutdown_wait};
 use crate::splitter::{Piece, Splitter};
-use crate::state::{Candidate, Readiness, Source, Staged};
+use crate::state::{Candidate, Dropped, Readiness, Source, Staged};
 
 /// The wake-up descriptor's number; listeners follow, then connections.
 const WAKE: u64 = 0;
@@ -33,14 +36,20 @@ const READ_BYTES: usize = 64 << 10;
 /// Packets of one turn of a SEQPACKET connection.
 const PACKETS_PER_TURN: usize = 64;
 
+/// Room for one packet: a byte more than the longest message shows that one is longer.
+const PACKET_BYTES: usize = MAX_MESSAGE_BYTES + 1;
+
+/// Bytes of one turn of a SEQPACKET connection: there is always room for one more packet.
+const TURN_BYTES: usize = 2 * PACKET_BYTES;
+
+/// Longest greeting: two names of 253 bytes, each byte escaped to six, and a list of versions.
+const MAX_GREETING_BYTES: usize = 8 << 10;
+
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// Pause of accepting when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// At most one line a minute about refused peers of one listener: a hostile one must not fill the log.
-const SAY_EVERY: Duration = Duration::from_mins(1);
 
 enum Stage {
     /// No greeting yet.
@@ -57,23 +66,45 @@ struct Conn {
     fd: OwnedFd,
     listener: usize,
     kind: SocketKind,
-    uid: u32,
-    gid: u32,
-    pid: i32,
+    peer: Credentials,
     stage: Stage,
     splitter: Splitter,
+    /// Memory of the unfinished line that the identity was told of.
+    half_bytes: usize,
     /// Bytes of replies that the peer has not taken yet; at most one reply.
     out: Vec<u8>,
     /// The newest acknowledgement, if it waits for `out`.
     ack: Option<u64>,
+    /// The peer takes no replies any more; what it has sent is still read.
+    deaf: bool,
     reads: bool,
     writes: bool,
 }
 
+impl Conn {
+    fn is_greeting(&self) -> bool {
+        matches!(self.stage, Stage::Greeting)
+    }
+
+    /// It is in the epoll set. One that waits for nothing is not: a hang-up would be reported for ever.
+    fn is_watched(&self) -> bool {
+        self.reads || self.writes
+    }
+}
+
 struct Listening {
-    bound: Bound,
-    said: Option<Instant>,
+    /// Nothing once reading has stopped.
+    bound: Option<Bound>,
+    complaints: Complaints,
     accepts: bool,
+}
+
+/// What the first frame of a connection was.
+enum First {
+    /// A greeting, or nothing that lets the connection live.
+    Settled,
+    /// An event of a producer that does not greet, which is let in.
+    Event,
 }
 
 pub(crate) struct Server {
@@ -90,7 +121,10 @@ pub(crate) struct Server {
     accept_again: Option<Instant>,
     per_uid: HashMap<(usize, u32), usize>,
     buffer: Vec<u8>,
+    /// Nothing new is accepted, STREAM is not read, SEQPACKET is read to its end.
     stopping: bool,
+    /// The consumer knows that all is read.
+    stopped: bool,
 }
 
 impl Server {
@@ -114,8 +148,8 @@ impl Server {
         let listeners = bound
             .into_iter()
             .map(|bound| Listening {
-                bound,
-                said: None,
+                bound: Some(bound),
+                complaints: Complaints::default(),
                 accepts: true,
             })
             .collect();
@@ -130,8 +164,9 @@ impl Server {
             paused: BinaryHeap::new(),
             accept_again: None,
             per_uid: HashMap::new(),
-            buffer: vec![0; MAX_MESSAGE_BYTES + 1],
+            buffer: vec![0; TURN_BYTES],
             stopping: false,
+            stopped: false,
         })
     }
 
@@ -162,6 +197,7 @@ impl Server {
             if stop && !self.stopping {
                 self.stop_reading();
             }
+            self.note_drained();
             if end {
                 self.write_last();
                 return;
@@ -196,11 +232,7 @@ impl Server {
             let Some((_, id)) = self.greetings.pop_front() else {
                 break;
             };
-            if self
-                .conns
-                .get(&id)
-                .is_some_and(|conn| matches!(conn.stage, Stage::Greeting))
-            {
+            if self.conns.get(&id).is_some_and(Conn::is_greeting) {
                 self.refuse(id, RefuseReason::GreetingTimeout, "did not greet in time");
             }
         }
@@ -236,7 +268,8 @@ impl Server {
                     epoll::EventFlags::empty()
                 };
                 let data = epoll::EventData::new_u64(number);
-                if let Err(error) = epoll::modify(&self.epoll, &listening.bound.socket, data, flags) {
+                let Some(bound) = &listening.bound else { continue };
+                if let Err(error) = epoll::modify(&self.epoll, &bound.socket, data, flags) {
                     tracing::error!("the receiver cannot change what it waits for: {error}");
                 }
             }
@@ -245,21 +278,35 @@ impl Server {
 
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            match net::accept_with(&self.listeners[listener].bound.socket, flags) {
-                Ok(fd) => self.accepted(listener, fd),
-                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
-                Err(error) => {
-                    // Out of descriptors or memory: others must close theirs first.
-                    self.shared.lock().accept_paused(listener);
-                    tracing::warn!(
-                        "socket {:?}: accepting pauses: {error}",
-                        self.config.listeners[listener].path
-                    );
-                    self.set_accepting(false);
-                    self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
-                    return;
-                }
+            if !self.accept_one(listener) {
+                return;
+            }
+        }
+    }
+
+    /// False if there is nothing more to accept now.
+    fn accept_one(&mut self, listener: usize) -> bool {
+        let Some(bound) = &self.listeners[listener].bound else {
+            return false;
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match net::accept_with(&bound.socket, flags) {
+            Ok(fd) => {
+                self.accepted(listener, fd);
+                true
+            }
+            Err(Errno::INTR | Errno::CONNABORTED) => true,
+            // EINVAL: it was shut down and its backlog is empty.
+            Err(Errno::AGAIN | Errno::INVAL) => false,
+            Err(error) => {
+                // Out of descriptors or memory: others must close theirs first.
+                self.shared.lock().accept_paused(listener);
+                let path = &self.config.listeners[listener].path;
+                let complaints = &mut self.listeners[listener].complaints;
+                complaints.accept_paused(path, error, Instant::now());
+                self.set_accepting(false);
+                self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+                false
             }
         }
     }
@@ -267,29 +314,23 @@ impl Server {
     fn accepted(&mut self, listener: usize, fd: OwnedFd) {
         self.shared.lock().accepted(listener);
         let config = &self.config.listeners[listener];
-        let credentials = net::sockopt::socket_peercred(&fd);
-        let (uid, gid, pid) = match &credentials {
-            Ok(peer) => (
-                peer.uid.as_raw(),
-                peer.gid.as_raw(),
-                peer.pid.as_raw_nonzero().get(),
-            ),
-            Err(_) => (u32::MAX, u32::MAX, 0),
-        };
+        let credentials = credentials::of_peer(&fd);
+        let peer = *credentials.as_ref().unwrap_or(&Credentials {
+            uid: u32::MAX,
+            gid: u32::MAX,
+            pid: 0,
+        });
         let allowed = if config.uids.is_empty() && config.gids.is_empty() {
-            uid == rustix::process::geteuid().as_raw()
+            peer.uid == rustix::process::geteuid().as_raw()
         } else {
-            config.uids.contains(&uid) || config.gids.contains(&gid)
+            config.uids.contains(&peer.uid) || config.gids.contains(&peer.gid)
         };
-        let of_user = self.per_uid.get(&(listener, uid)).copied().unwrap_or(0);
+        let of_user = self.per_uid.get(&(listener, peer.uid)).copied().unwrap_or(0);
         let full =
             self.conns.len() >= self.config.max_connections || of_user >= config.quotas.connections_per_uid;
         let refusal = match (credentials.is_ok() && allowed, full) {
-            (false, _) => Some((
-                RefuseReason::Peer,
-                "may not use this socket: add its user to uids or its group to gids",
-            )),
-            (true, true) => Some((RefuseReason::Connections, "has too many connections")),
+            (false, _) => Some((RefuseReason::Peer, "may not use this socket")),
+            (true, true) => Some((RefuseReason::Connections, "is one connection too many")),
             (true, false) => None,
         };
         if let Some((reason, why)) = refusal {
@@ -297,7 +338,7 @@ impl Server {
             state.refused(listener, reason);
             state.closed(listener);
             drop(state);
-            self.say(listener, uid, pid, why);
+            self.say(listener, peer, reason, why);
             return;
         }
         let id = self.next_conn;
@@ -308,56 +349,59 @@ impl Server {
             return;
         }
         self.next_conn += 1;
-        *self.per_uid.entry((listener, uid)).or_insert(0) += 1;
-        self.greetings
-            .push_back((Instant::now() + self.config.greeting_timeout, id));
-        let kind = config.kind;
-        let default = config.default_source.clone();
+        *self.per_uid.entry((listener, peer.uid)).or_insert(0) += 1;
+        // Who need not greet may stay silent until it has something to say.
+        if config.default_source.is_none() {
+            self.greetings
+                .push_back((Instant::now() + self.config.greeting_timeout, id));
+        }
         self.conns.insert(
             id,
             Conn {
                 fd,
                 listener,
-                kind,
-                uid,
-                gid,
-                pid,
+                kind: config.kind,
+                peer,
                 stage: Stage::Greeting,
                 splitter: Splitter::default(),
+                half_bytes: 0,
                 out: Vec::new(),
                 ack: None,
+                deaf: false,
                 reads: true,
                 writes: false,
             },
         );
-        if let Some(source) = default {
-            let boot = BootId(random_boot());
-            let node = self.config.node.clone();
-            self.admit(id, &source, &node, boot);
-        }
     }
 
-    /// One line about a refused peer, at most one a minute for each socket.
-    fn say(&mut self, listener: usize, uid: u32, pid: i32, why: &str) {
-        let now = Instant::now();
-        let listening = &mut self.listeners[listener];
-        if listening
-            .said
-            .is_none_or(|at| now.duration_since(at) >= SAY_EVERY)
-        {
-            listening.said = Some(now);
-            let path = &self.config.listeners[listener].path;
-            tracing::warn!(
-                "socket {path:?}: refused a peer (user {uid}, process {pid}): it {why}; further ones this minute are only counted"
-            );
+    /// One line about a refused peer.
+    fn say(&mut self, listener: usize, peer: Credentials, reason: RefuseReason, why: &str) {
+        let path = &self.config.listeners[listener].path;
+        let complaints = &mut self.listeners[listener].complaints;
+        complaints.refused(path, (peer.uid, peer.pid), reason, why, Instant::now());
+    }
+
+    /// A line for each reason that frames of one turn were dropped for.
+    fn say_dropped(&mut self, id: u64, dropped: Dropped) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let Stage::Speaking { peer, .. } = &conn.stage else {
+            return;
+        };
+        for reason in dropped.reasons() {
+            // After a reconnect that is the rule, and nothing is lost.
+            if reason != DropReason::Duplicate {
+                let path = &self.config.listeners[conn.listener].path;
+                let complaints = &mut self.listeners[conn.listener].complaints;
+                complaints.dropped(path, &peer.source, conn.peer.pid, reason, Instant::now());
+            }
         }
     }
 
     fn refuse(&mut self, id: u64, reason: RefuseReason, why: &str) {
         if let Some(conn) = self.conns.get(&id) {
-            let (listener, uid, pid) = (conn.listener, conn.uid, conn.pid);
+            let (listener, peer) = (conn.listener, conn.peer);
             self.shared.lock().refused(listener, reason);
-            self.say(listener, uid, pid, why);
+            self.say(listener, peer, reason, why);
         }
         self.close(id);
     }
@@ -366,16 +410,18 @@ impl Server {
         let Some(conn) = self.conns.remove(&id) else {
             return;
         };
-        if let Some(n) = self.per_uid.get_mut(&(conn.listener, conn.uid)) {
+        let of_user = (conn.listener, conn.peer.uid);
+        if let Some(n) = self.per_uid.get_mut(&of_user) {
             *n -= 1;
             if *n == 0 {
-                self.per_uid.remove(&(conn.listener, conn.uid));
+                self.per_uid.remove(&of_user);
             }
         }
         let mut state = self.shared.lock();
         state.closed(conn.listener);
         let waits = match &conn.stage {
             Stage::Speaking { identity, peer, .. } => {
+                state.half_frame(*identity, conn.half_bytes, 0);
                 state.left(*identity, peer, conn.splitter.is_mid_line())
             }
             Stage::Greeting => false,
@@ -396,25 +442,26 @@ impl Server {
         if conn.reads {
             match conn.kind {
                 SocketKind::Stream => self.read_stream(id),
-                SocketKind::Seqpacket => {
-                    self.read_packets(id, PACKETS_PER_TURN);
-                }
+                SocketKind::Seqpacket => self.read_packets(id),
             }
         }
     }
 
     /// False if the connection must wait.
     fn may_read(&mut self, id: u64) -> bool {
-        let Some(Conn {
-            stage: Stage::Speaking { identity, .. },
-            kind: SocketKind::Stream,
-            ..
-        }) = self.conns.get(&id)
-        else {
+        let Some(conn) = self.conns.get(&id) else {
+            return false;
+        };
+        let Stage::Speaking { identity, .. } = conn.stage else {
             return true;
         };
-        let identity = *identity;
-        let readiness = self.shared.lock().may_read(identity, id, Instant::now());
+        if !self.waits(conn.kind) {
+            return true;
+        }
+        let readiness = self
+            .shared
+            .lock()
+            .may_read(identity, id, conn.kind, Instant::now());
         match readiness {
             Readiness::Now => return true,
             Readiness::WhenTaken => {}
@@ -424,15 +471,26 @@ impl Server {
         false
     }
 
+    /// True where what is over a limit is left in the kernel. A SEQPACKET producer must not be held up
+    /// by us; once it has been cut off, what it had sent can wait for the consumer.
+    fn waits(&self, kind: SocketKind) -> bool {
+        kind == SocketKind::Stream || self.stopping
+    }
+
     fn read_stream(&mut self, id: u64) {
         if !self.may_read(id) {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let read = self
-            .conns
-            .get(&id)
-            .map(|conn| rustix::io::read(&conn.fd, &mut buffer[..READ_BYTES]));
+        let read = self.conns.get(&id).map(|conn| {
+            // Of a peer that has not greeted it is not known yet whether there is room for its events.
+            let length = if conn.is_greeting() {
+                MAX_GREETING_BYTES
+            } else {
+                READ_BYTES
+            };
+            rustix::io::read(&conn.fd, &mut buffer[..length])
+        });
         match read {
             Some(Ok(n)) if n > 0 => self.take_bytes(id, &buffer[..n]),
             Some(Err(Errno::AGAIN | Errno::INTR)) | None => {}
@@ -443,16 +501,18 @@ impl Server {
 
     fn take_bytes(&mut self, id: u64, mut input: &[u8]) {
         let recv_ns = (self.config.clock)();
-        if self
-            .conns
-            .get(&id)
-            .is_some_and(|conn| matches!(conn.stage, Stage::Greeting))
-        {
-            let Some(line) = self.take_greeting(id, &mut input) else {
+        let n_read = input.len();
+        let mut first = None;
+        if self.conns.get(&id).is_some_and(Conn::is_greeting) {
+            let Some(line) = self.take_first_line(id, &mut input) else {
                 return;
             };
-            self.greet(id, &line);
+            match self.greet(id, &line) {
+                First::Settled => {}
+                First::Event => first = Some(line),
+            }
         }
+        let waits = self.waits(SocketKind::Stream);
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
@@ -469,59 +529,104 @@ impl Server {
             identity: *identity,
             claims,
             kind: conn.kind,
+            waits,
         };
         let now = Instant::now();
         let mut staged = Staged::with_capacity(input.len());
         let mut state = self.shared.lock();
+        state.charge(*identity, n_read);
+        if let Some(line) = first {
+            state.stage(&source, &line, recv_ns, now, &mut staged);
+        }
         while let Some(piece) = conn.splitter.next(&mut input, MAX_MESSAGE_BYTES) {
             match piece {
                 Piece::Frame(frame) => state.stage(&source, frame, recv_ns, now, &mut staged),
-                Piece::TooLong => state.too_long(*identity),
+                Piece::TooLong => state.too_long(*identity, &mut staged),
             }
         }
-        let waits = state.queue_staged(&source, staged);
-        drop(state);
         conn.splitter.rest();
-        if waits {
+        let half_bytes = conn.splitter.buffered();
+        let fits = state.half_frame(*identity, conn.half_bytes, half_bytes);
+        conn.half_bytes = half_bytes;
+        let dropped = staged.take_drops();
+        let waiting = state.queue_staged(&source, staged);
+        drop(state);
+        if waiting {
             self.shared.notify();
+        }
+        self.say_dropped(id, dropped);
+        if !fits {
+            let why = "has begun a line that no memory is left for";
+            self.refuse(id, RefuseReason::HalfFrames, why);
         }
     }
 
-    /// The line of the greeting, once it is whole; one that is too long is no greeting either.
-    fn take_greeting(&mut self, id: u64, input: &mut &[u8]) -> Option<Vec<u8>> {
-        match self.conns.get_mut(&id)?.splitter.next(input, MAX_MESSAGE_BYTES)? {
+    /// The first line, once it is whole; one that is too long is no greeting either.
+    fn take_first_line(&mut self, id: u64, input: &mut &[u8]) -> Option<Vec<u8>> {
+        let conn = self.conns.get_mut(&id)?;
+        // Where producers need not greet, it may be an event.
+        let limit = match self.config.listeners[conn.listener].default_source {
+            Some(_) => MAX_MESSAGE_BYTES,
+            None => MAX_GREETING_BYTES,
+        };
+        match conn.splitter.next(input, limit)? {
             Piece::Frame(line) => Some(line.to_vec()),
             Piece::TooLong => Some(Vec::new()),
         }
     }
 
-    /// Reads up to `limit` packets; true if the kernel may hold more.
-    fn read_packets(&mut self, id: u64, limit: usize) -> bool {
+    /// Reads what is there, up to the packets and bytes of one turn.
+    fn read_packets(&mut self, id: u64) {
+        if !self.may_read(id) {
+            return;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut more = true;
-        for _ in 0..limit {
-            let Some(conn) = self.conns.get(&id) else { break };
-            match net::recv(&conn.fd, &mut buffer[..], RecvFlags::TRUNC) {
-                Ok((n, _)) if n > 0 => self.take_packet(id, &buffer[..n]),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    more = false;
-                    break;
+        let (mut packets, mut filled, mut ended) = (Vec::with_capacity(PACKETS_PER_TURN), 0, false);
+        // Of a peer that has not greeted it is not known yet whether there is room for its events.
+        let is_greeting = self.conns.get(&id).is_some_and(Conn::is_greeting);
+        let most = if is_greeting { 1 } else { PACKETS_PER_TURN };
+        while let Some(conn) = self.conns.get(&id)
+            && packets.len() < most
+            && buffer.len() - filled >= PACKET_BYTES
+        {
+            match net::recv(&conn.fd, &mut buffer[filled..][..PACKET_BYTES], RecvFlags::TRUNC) {
+                Ok((n, length)) if length > 0 => {
+                    packets.push((filled, n, length));
+                    filled += n;
                 }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
                 Ok(_) | Err(_) => {
-                    self.close(id);
-                    more = false;
+                    ended = true;
                     break;
                 }
             }
         }
+        if !packets.is_empty() {
+            let recv_ns = (self.config.clock)();
+            let packets = packets.iter().map(|&(start, n, length)| Packet {
+                bytes: &buffer[start..start + n],
+                whole: n == length,
+            });
+            self.take_packets(id, packets, recv_ns);
+        }
         self.buffer = buffer;
-        more
+        if ended {
+            self.close(id);
+        }
     }
 
-    fn take_packet(&mut self, id: u64, packet: &[u8]) {
-        let recv_ns = (self.config.clock)();
-        let frame = packet.strip_suffix(b"\n").unwrap_or(packet);
+    fn take_packets<'b>(&mut self, id: u64, mut packets: impl Iterator<Item = Packet<'b>>, recv_ns: WallNs) {
+        let mut first = None;
+        if self.conns.get(&id).is_some_and(Conn::is_greeting)
+            && let Some(packet) = packets.next()
+        {
+            match self.greet(id, packet.frame().unwrap_or_default()) {
+                First::Settled => {}
+                First::Event => first = Some(packet),
+            }
+        }
+        let waits = self.waits(SocketKind::Seqpacket);
         let Some(conn) = self.conns.get(&id) else { return };
         let Stage::Speaking {
             identity,
@@ -529,7 +634,6 @@ impl Server {
             claims,
         } = &conn.stage
         else {
-            self.greet(id, frame);
             return;
         };
         let source = Source {
@@ -537,27 +641,48 @@ impl Server {
             identity: *identity,
             claims,
             kind: conn.kind,
+            waits,
         };
-        let mut staged = Staged::with_capacity(frame.len());
+        let now = Instant::now();
+        let mut staged = Staged::with_capacity(0);
         let mut state = self.shared.lock();
-        state.stage(&source, frame, recv_ns, Instant::now(), &mut staged);
-        let waits = state.queue_staged(&source, staged);
+        for packet in first.into_iter().chain(packets) {
+            match packet.frame() {
+                Some(frame) => state.stage(&source, frame, recv_ns, now, &mut staged),
+                None => state.too_long(*identity, &mut staged),
+            }
+            state.charge(*identity, packet.bytes.len());
+        }
+        let dropped = staged.take_drops();
+        let waiting = state.queue_staged(&source, staged);
         drop(state);
-        if waits {
+        if waiting {
             self.shared.notify();
         }
+        self.say_dropped(id, dropped);
     }
 
-    fn greet(&mut self, id: u64, line: &[u8]) {
+    fn greet(&mut self, id: u64, line: &[u8]) -> First {
+        let Some(conn) = self.conns.get(&id) else {
+            return First::Settled;
+        };
+        let listener = &self.config.listeners[conn.listener];
         let hello = match decode::hello(line) {
             Ok(hello) => hello,
             Err(error) => {
-                self.refuse(
-                    id,
-                    RefuseReason::Greeting,
-                    &format!("did not greet as a producer must ({error})"),
-                );
-                return;
+                let (is_greeting, reason) = match &error {
+                    DecodeError::Version(_) => (true, RefuseReason::Version),
+                    DecodeError::Missing(_) => (true, RefuseReason::Greeting),
+                    _ => (false, RefuseReason::Greeting),
+                };
+                if !is_greeting && let Some(source) = listener.default_source.clone() {
+                    let node = self.config.node.clone();
+                    self.admit(id, &source, &node, BootId(random_boot()));
+                    return First::Event;
+                }
+                let why = format!("did not greet as a producer must ({error})");
+                self.refuse(id, reason, &why);
+                return First::Settled;
             }
         };
         let (source, node) = (
@@ -565,8 +690,7 @@ impl Server {
             hello.node.to_str_lossy().into_owned(),
         );
         let boot = hello.boot;
-        let Some(conn) = self.conns.get(&id) else { return };
-        let allowed = &self.config.listeners[conn.listener].sources;
+        let allowed = &listener.sources;
         if !allowed.is_empty() && !allowed.contains(&source) {
             let why = format!(
                 "calls itself {source:?}, this socket takes {}",
@@ -579,6 +703,7 @@ impl Server {
         } else {
             self.admit(id, &source, &node, boot);
         }
+        First::Settled
     }
 
     fn admit(&mut self, id: u64, source: &str, node: &str, boot: BootId) {
@@ -591,9 +716,10 @@ impl Server {
             node,
             boot,
             next_unsettled,
-            uid: conn.uid,
-            gid: conn.gid,
-            pid: conn.pid,
+            uid: conn.peer.uid,
+            gid: conn.peer.gid,
+            pid: conn.peer.pid,
+            is_last: self.stopping,
         };
         let admitted =
             self.shared
@@ -636,7 +762,7 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        if conn.kind != SocketKind::Stream {
+        if conn.kind != SocketKind::Stream || conn.deaf {
             return;
         }
         if conn.out.is_empty() {
@@ -650,6 +776,9 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
+        if conn.deaf {
+            return;
+        }
         reply.write_json(&mut conn.out);
         conn.out.push(b'\n');
         self.write_out(id);
@@ -676,8 +805,11 @@ impl Server {
                     return;
                 }
                 Err(_) => {
-                    self.close(id);
-                    return;
+                    // It has closed; what it had sent before is still to be read, and then its end is seen.
+                    conn.deaf = true;
+                    conn.ack = None;
+                    conn.out = Vec::new();
+                    break;
                 }
             }
         }
@@ -689,47 +821,73 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        let new_reads = reads.unwrap_or(conn.reads) && !stopping;
-        let new_writes = writes.unwrap_or(conn.writes);
-        if (new_reads, new_writes) == (conn.reads, conn.writes) {
+        let may_read = !stopping || conn.kind == SocketKind::Seqpacket;
+        let (reads, writes) = (
+            reads.unwrap_or(conn.reads) && may_read,
+            writes.unwrap_or(conn.writes),
+        );
+        if (reads, writes) == (conn.reads, conn.writes) {
             return;
         }
-        (conn.reads, conn.writes) = (new_reads, new_writes);
+        let was_watched = conn.is_watched();
+        (conn.reads, conn.writes) = (reads, writes);
         let mut flags = epoll::EventFlags::empty();
-        if new_reads {
+        if reads {
             flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
         }
-        if new_writes {
+        if writes {
             flags |= epoll::EventFlags::OUT;
         }
-        if let Err(error) = epoll::modify(&self.epoll, &conn.fd, epoll::EventData::new_u64(id), flags) {
+        let data = epoll::EventData::new_u64(id);
+        let changed = match (was_watched, conn.is_watched()) {
+            (true, true) => epoll::modify(&self.epoll, &conn.fd, data, flags),
+            (true, false) => epoll::delete(&self.epoll, &conn.fd),
+            (false, _) => epoll::add(&self.epoll, &conn.fd, data, flags),
+        };
+        if let Err(error) = changed {
             tracing::error!("the receiver cannot change what it waits for: {error}");
             self.close(id);
         }
     }
 
-    /// No accept, no read any more; what SEQPACKET peers have sent is read to its end.
+    /// No connection and no read any more, but for what SEQPACKET peers have sent until now: it is cut
+    /// off there, so that their later events stay with them, and read to its end as the consumer takes it.
     fn stop_reading(&mut self) {
-        self.set_accepting(false);
         self.accept_again = None;
+        for listener in 0..self.listeners.len() {
+            let Some(bound) = &self.listeners[listener].bound else {
+                continue;
+            };
+            // From here on the kernel refuses to connect, so that the backlog has an end.
+            if self.config.listeners[listener].kind == SocketKind::Seqpacket
+                && net::shutdown(&bound.socket, Shutdown::Read).is_ok()
+            {
+                while self.accept_one(listener) {}
+            }
+            self.listeners[listener].bound = None;
+        }
+        self.accept_again = None;
+        self.stopping = true;
         let mut ids: Vec<u64> = self.conns.keys().copied().collect();
         ids.sort_unstable();
-        for id in &ids {
-            if self
-                .conns
-                .get(id)
-                .is_some_and(|conn| conn.kind == SocketKind::Seqpacket)
-            {
-                // What a peer goes on sending meanwhile must not keep us: a kernel queue holds at most 4096 packets.
-                self.read_packets(*id, 4096);
+        for id in ids {
+            let Some(conn) = self.conns.get(&id) else { continue };
+            if conn.kind == SocketKind::Stream {
+                self.set_interest(id, Some(false), None);
+            } else if net::shutdown(&conn.fd, Shutdown::Read).is_err() {
+                self.close(id);
             }
         }
-        self.stopping = true;
-        for id in ids {
-            self.set_interest(id, Some(false), None);
+    }
+
+    /// Tells the consumer, once, that nothing more comes.
+    fn note_drained(&mut self) {
+        let drains = |conn: &Conn| conn.kind == SocketKind::Seqpacket;
+        if self.stopping && !self.stopped && !self.conns.values().any(drains) {
+            self.stopped = true;
+            self.shared.lock().reading_stopped = true;
+            self.shared.notify();
         }
-        self.shared.lock().reading_stopped = true;
-        self.shared.notify();
     }
 
     fn write_last(&mut self) {
@@ -751,6 +909,20 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+/// A packet, or the beginning of one that is too long.
+struct Packet<'a> {
+    bytes: &'a [u8],
+    whole: bool,
+}
+
+impl<'a> Packet<'a> {
+    /// What it holds without a line end; nothing if it was cut.
+    fn frame(&self) -> Option<&'a [u8]> {
+        self.whole
+            .then(|| self.bytes.strip_suffix(b"\n").unwrap_or(self.bytes))
     }
 }
 

@@ -20,6 +20,14 @@ use crate::quota::Bucket;
 /// A batch grows up to this while it waits; larger ones gain nothing and make turns longer.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// Lines that have begun and not ended may hold this many times the queue's limit: a hundred connections in
+/// the middle of the longest event with the default of 4 MiB.
+const HALF_FRAMES_FACTOR: usize = 4;
+
+/// Notices of connections may go over the queue's limit up to this many times it, and at least this far.
+const NOTICES_FACTOR: usize = 2;
+const NOTICES_MIN_BYTES: usize = 64 << 10;
+
 /// See [`crate::IdentityCounters`].
 pub(crate) struct Identity {
     listener: usize,
@@ -36,6 +44,8 @@ pub(crate) struct Identity {
     queue: VecDeque<Input>,
     queue_bytes: usize,
     queue_limit: usize,
+    /// Memory of lines that have begun and not ended.
+    half_bytes: usize,
     bytes_bucket: Bucket,
     events_bucket: Bucket,
     boots_bucket: Bucket,
@@ -112,12 +122,30 @@ pub(crate) struct Candidate<'a> {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) pid: i32,
+    /// Reading is being stopped: nobody comes after these, so their number has an end.
+    pub(crate) is_last: bool,
 }
 
 /// Frames of one read, on their way into the queue.
 pub(crate) struct Staged {
     bytes: Vec<u8>,
     frames: Vec<FrameMeta>,
+    dropped: Dropped,
+}
+
+/// Reasons that frames of one turn were dropped for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Dropped(u16);
+
+impl Dropped {
+    fn add(&mut self, reason: DropReason) {
+        self.0 |= 1 << reason as u16;
+    }
+
+    pub(crate) fn reasons(self) -> impl Iterator<Item = DropReason> {
+        let all = DropReason::ALL.iter().copied();
+        all.filter(move |reason| self.0 & (1 << *reason as u16) != 0)
+    }
 }
 
 impl Staged {
@@ -125,7 +153,13 @@ impl Staged {
         Self {
             bytes: Vec::with_capacity(bytes),
             frames: Vec::new(),
+            dropped: Dropped::default(),
         }
+    }
+
+    /// Why frames were dropped, each reason once.
+    pub(crate) fn take_drops(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
     }
 }
 
@@ -135,6 +169,8 @@ pub(crate) struct Source<'a> {
     pub(crate) identity: usize,
     pub(crate) claims: &'a Claims,
     pub(crate) kind: SocketKind,
+    /// What is over a limit waits in the kernel: nothing is dropped for it.
+    pub(crate) waits: bool,
 }
 
 impl State {
@@ -184,6 +220,14 @@ impl State {
         now: Instant,
     ) -> Result<Admission, RefuseReason> {
         let identity = self.identity_of(candidate, listener, now)?;
+        let queue = &self.identities[identity];
+        let notices_limit = queue
+            .queue_limit
+            .saturating_mul(NOTICES_FACTOR)
+            .max(NOTICES_MIN_BYTES);
+        if queue.queue_bytes >= notices_limit && !candidate.is_last {
+            return Err(RefuseReason::QueueFull);
+        }
         let key = (
             Arc::clone(&self.identities[identity].source),
             Arc::clone(&self.identities[identity].node),
@@ -244,7 +288,11 @@ impl State {
         if let Some(idx) = found {
             return Ok(idx);
         }
-        if self.identities.len() >= self.max_identities {
+        let same_user =
+            |identity: &&Identity| identity.listener == candidate.listener && identity.uid == candidate.uid;
+        // Half of them is enough for one user: where any source may greet, names cost nothing.
+        let of_user = self.identities.iter().filter(same_user).count();
+        if self.identities.len() >= self.max_identities || of_user >= self.max_identities.div_ceil(2) {
             return Err(RefuseReason::Origins);
         }
         let second = Duration::from_secs(1);
@@ -263,7 +311,8 @@ impl State {
             drops: Drops::default(),
             queue: VecDeque::new(),
             queue_bytes: 0,
-            queue_limit: quotas.queue_bytes,
+            queue_limit: quotas.queue_bytes.max(1),
+            half_bytes: 0,
             bytes_bucket: Bucket::new(quotas.bytes_per_second, second, now),
             events_bucket: Bucket::new(quotas.events_per_second, second, now),
             boots_bucket: Bucket::new(quotas.boots_per_hour, second * 3600, now),
@@ -325,12 +374,22 @@ impl State {
 
     /// How long the connection must wait before it may be read: none, until the queue has room (it is
     /// noted and comes back by [`State::take_resumable`]), or a time.
-    pub(crate) fn may_read(&mut self, identity: usize, conn: u64, now: Instant) -> Readiness {
+    pub(crate) fn may_read(
+        &mut self,
+        identity: usize,
+        conn: u64,
+        kind: SocketKind,
+        now: Instant,
+    ) -> Readiness {
         let identity = &mut self.identities[identity];
         if identity.queue_bytes >= identity.queue_limit {
             identity.pauses += 1;
             identity.waiting.push(conn);
             return Readiness::WhenTaken;
+        }
+        // Of a SEQPACKET socket that is being drained only the rest is left; its rate does not matter any more.
+        if kind == SocketKind::Seqpacket {
+            return Readiness::Now;
         }
         for bucket in [&mut identity.bytes_bucket, &mut identity.events_bucket] {
             if !bucket.is_open(now) {
@@ -339,6 +398,11 @@ impl State {
             }
         }
         Readiness::Now
+    }
+
+    /// Charges bytes that were read to the identity's rate, whatever they hold.
+    pub(crate) fn charge(&mut self, identity: usize, bytes: usize) {
+        self.identities[identity].bytes_bucket.take(bytes as u64);
     }
 
     /// Looks at one frame; if it is good it is copied to `staged`.
@@ -350,23 +414,30 @@ impl State {
         now: Instant,
         staged: &mut Staged,
     ) {
+        if let Err(reason) = self.try_stage(source, frame, recv_ns, now, staged) {
+            self.identities[source.identity].drops.add(reason);
+            staged.dropped.add(reason);
+        }
+    }
+
+    fn try_stage(
+        &mut self,
+        source: &Source<'_>,
+        frame: &[u8],
+        recv_ns: WallNs,
+        now: Instant,
+        staged: &mut Staged,
+    ) -> Result<(), DropReason> {
         let identity = &mut self.identities[source.identity];
         identity.received += 1;
         identity.bytes += frame.len() as u64;
-        let over_rate = source.kind == SocketKind::Seqpacket
-            && !(identity.events_bucket.is_open(now) && identity.bytes_bucket.is_open(now));
+        let in_rate =
+            source.waits || identity.events_bucket.is_open(now) && identity.bytes_bucket.is_open(now);
         identity.events_bucket.take(1);
-        identity.bytes_bucket.take(frame.len() as u64);
-        let checked = if frame.len() > MAX_MESSAGE_BYTES {
-            Err(DropReason::TooLong)
-        } else {
-            source.claims.peek(frame)
-        };
-        let peeked = match checked {
-            Ok(peeked) if source.peer.role.allows(peeked.kind) => peeked,
-            Ok(_) => return identity.drops.add(DropReason::Role),
-            Err(reason) => return identity.drops.add(reason),
-        };
+        if frame.len() > MAX_MESSAGE_BYTES {
+            return Err(DropReason::TooLong);
+        }
+        let peeked = source.claims.peek(frame)?;
         let mut id_kind = IdKind::Producer;
         let mut seq = 0;
         if peeked.kind != EventKind::Status {
@@ -379,19 +450,20 @@ impl State {
                 origin.next_seq
             });
             if number < origin.next_seq && source.kind == SocketKind::Stream {
-                return identity.drops.add(DropReason::Duplicate);
+                return Err(DropReason::Duplicate);
             }
             origin.received += 1;
             origin.next_seq = origin.next_seq.max(number.saturating_add(1));
             seq = number;
         }
-        if over_rate {
-            return identity.drops.add(DropReason::Quota);
+        if !source.peer.role.allows(peeked.kind) {
+            return Err(DropReason::Role);
         }
-        if source.kind == SocketKind::Seqpacket
-            && identity.queue_bytes + staged.bytes.len() >= identity.queue_limit
-        {
-            return identity.drops.add(DropReason::QueueFull);
+        if !in_rate {
+            return Err(DropReason::Quota);
+        }
+        if !source.waits && identity.queue_bytes + staged.bytes.len() >= identity.queue_limit {
+            return Err(DropReason::QueueFull);
         }
         let start = staged.bytes.len();
         staged.bytes.extend_from_slice(frame);
@@ -404,12 +476,26 @@ impl State {
             kind: peeked.kind,
             id_kind,
         });
+        Ok(())
     }
 
-    /// Counts a line over the limit, which has no bytes any more.
-    pub(crate) fn too_long(&mut self, identity: usize) {
+    /// Counts a frame over the limit, which has no bytes any more.
+    pub(crate) fn too_long(&mut self, identity: usize, staged: &mut Staged) {
         self.identities[identity].received += 1;
+        self.identities[identity].events_bucket.take(1);
         self.identities[identity].drops.add(DropReason::TooLong);
+        staged.dropped.add(DropReason::TooLong);
+    }
+
+    /// Notes how much memory the unfinished line of a connection holds now; false if that is too much.
+    pub(crate) fn half_frame(&mut self, identity: usize, before: usize, after: usize) -> bool {
+        let identity = &mut self.identities[identity];
+        identity.half_bytes = identity.half_bytes + after - before;
+        let limit = identity
+            .queue_limit
+            .max(MAX_MESSAGE_BYTES)
+            .saturating_mul(HALF_FRAMES_FACTOR);
+        after <= before || identity.half_bytes <= limit
     }
 
     /// Queues what was staged; true if the consumer waits for it.
