@@ -54,13 +54,17 @@ impl Process {
     /// The last ledger cannot be written.
     pub async fn run(&self, work: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::pin!(work);
+        let mut has_failed = false;
         loop {
             tokio::select! {
                 () = &mut work => break,
                 () = tokio::time::sleep(LEDGER_INTERVAL) => {
-                    if let Err(error) = self.write_ledger() {
+                    let result = self.write_ledger();
+                    // Said once, not each second.
+                    if let (Err(error), false) = (&result, has_failed) {
                         tracing::warn!("{error:#}");
                     }
+                    has_failed = result.is_err();
                 }
             }
         }
