@@ -45,6 +45,8 @@ pub(crate) struct Ring {
     next_seq: u64,
     /// Numbers below were handed out on some connection (STREAM).
     ever_sent: u64,
+    /// Numbers below were sent or dropped before the last welcome (STREAM): what may be acknowledged.
+    reached: u64,
     pub(crate) connected: bool,
     pub(crate) dropped: Dropped,
     pub(crate) acked: u64,
@@ -69,6 +71,7 @@ impl Ring {
             taken: 0,
             next_seq: 0,
             ever_sent: 0,
+            reached: 0,
             connected: false,
             dropped: Dropped::default(),
             acked: 0,
@@ -226,7 +229,8 @@ impl Ring {
 
     /// STREAM: the events below `ack` are settled.
     pub(crate) fn ack(&mut self, ack: u64) -> Result<(), AckBeyond> {
-        if ack > self.next_seq {
+        // A status may have said of dropped numbers that nothing more comes of them.
+        if ack > self.reached.max(self.position()) {
             return Err(AckBeyond);
         }
         while let Some(range) = self.unkept.front_mut() {
@@ -248,6 +252,8 @@ impl Ring {
     /// STREAM: a receiver welcomed us and has everything below `ack`; what is kept goes again.
     pub(crate) fn welcome(&mut self, ack: u64) -> Result<(), AckBeyond> {
         self.ack(ack)?;
+        // What is kept counts as unsent again, and may be acknowledged all the same.
+        self.reached = self.reached.max(self.position());
         let gone = self.unkept_total();
         self.unkept.clear();
         self.dropped.add(DropReason::Overflow, gone);
@@ -380,8 +386,29 @@ mod tests {
     fn an_acknowledgement_of_the_future_is_refused() {
         let mut ring = Ring::new(SocketKind::Stream, 1000);
         ring.push(b"", b"").unwrap();
+        assert_eq!(ring.ack(1), Err(AckBeyond), "it was not sent");
+        take_all(&mut ring);
         assert_eq!(ring.ack(2), Err(AckBeyond));
         assert_eq!(ring.welcome(u64::MAX), Err(AckBeyond));
+        ring.ack(1).unwrap();
+    }
+
+    #[test]
+    fn what_was_sent_before_a_reconnect_may_be_acknowledged_before_it_goes_again() {
+        let mut ring = Ring::new(SocketKind::Stream, 1000);
+        for _ in 0..3 {
+            ring.push(b"", b"").unwrap();
+        }
+        take_all(&mut ring);
+        ring.refuse(DropReason::Oversize);
+        // The receiver knows from a status that 3 never comes.
+        ring.welcome(0).unwrap();
+        ring.push(b"", b"").unwrap();
+        assert_eq!(ring.ack(5), Err(AckBeyond));
+        ring.ack(2).unwrap();
+        assert_eq!(take_all(&mut ring), "2\n4\n");
+        ring.welcome(4).unwrap();
+        assert_eq!((ring.acked, ring.pending()), (3, 1));
     }
 
     #[derive(Clone, Debug)]

@@ -53,7 +53,7 @@ fn ten_thousand_silent_connections_are_held_and_then_closed() {
     }
     let mut config = config(listeners);
     // As long as it takes to connect them all and to serve somebody beside them.
-    config.greeting_timeout = Duration::from_secs(4);
+    config.greeting_timeout = Duration::from_secs(3);
     drop(start(Vec::new()));
     let receiver = Receiver::start(config).unwrap();
     let (stream, seqpacket) = (dir.path().join("s.sock"), dir.path().join("p.sock"));

@@ -80,6 +80,39 @@ fn the_file_of_a_killed_process_is_replaced_and_that_of_a_living_one_is_not() {
 }
 
 #[test]
+fn a_peer_that_the_receiver_cannot_see_among_its_processes_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = ["--pid", "--fork", "--kill-child"];
+    if !std::process::Command::new("unshare")
+        .args(alone)
+        .arg("true")
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("skipped: this user may not make a PID namespace (needs unshare and SYS_ADMIN)");
+        return;
+    }
+    let helper = this_test_as_a_process("helper_that_holds_sockets", HOLD, dir.path());
+    let mut holder = std::process::Command::new("unshare");
+    holder
+        .args(alone)
+        .arg(helper.get_program())
+        .args(helper.get_args())
+        .env(HOLD, dir.path());
+    let mut holder = holder.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let path = dir.path().join("s.sock");
+    let peer = wait_for("it serves", || Raw::try_connect(&path, SocketKind::Stream).ok());
+    peer.send_frame(&hello("sensor", NODE, 1));
+    let mut said = Vec::new();
+    wait_for("it is welcome", || {
+        said.extend(peer.read_now());
+        said.starts_with(b"{\"welcome\":1,").then_some(())
+    });
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
 fn a_file_that_is_no_socket_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let config_of = stream(dir.path());
