@@ -14,6 +14,8 @@ const FRAMES: &str = "sensor_frames_total";
 const FRAME_BYTES: &str = "sensor_frame_bytes_total";
 /// Frames that the kernel or the interface dropped before us; `by` is `kernel` or `interface`.
 const FRAMES_DROPPED: &str = "sensor_frames_dropped_total";
+/// TCP frames whose end was not captured: the snapshot length is too short.
+const FRAMES_CUT: &str = "sensor_frames_cut_total";
 /// Hellos reported.
 const HELLOS: &str = "sensor_hellos_total";
 /// Connections and parts of them let go without a report, by `reason`.
@@ -87,6 +89,7 @@ pub(crate) struct Metrics {
     frames: IntCounterVec,
     frame_bytes: IntCounter,
     frames_dropped: IntCounterVec,
+    frames_cut: IntCounter,
     hellos: IntCounter,
     losses: IntCounterVec,
     events: IntCounterVec,
@@ -127,6 +130,7 @@ impl Metrics {
             frames: counters(FRAMES, "frames by what became of them", "outcome")?,
             frame_bytes: counter(FRAME_BYTES, "bytes captured")?,
             frames_dropped: counters(FRAMES_DROPPED, "frames dropped before the sensor saw them", "by")?,
+            frames_cut: counter(FRAMES_CUT, "TCP frames whose end was not captured")?,
             hellos: counter(HELLOS, "TLS ClientHellos reported")?,
             losses: counters(LOSSES, "connections let go without a report, by reason", "reason")?,
             events: counters(EVENTS, "events by what became of them", "outcome")?,
@@ -166,6 +170,7 @@ impl Metrics {
             &self.frames_dropped.with_label_values(&["interface"]),
             totals.kernel.interface_dropped,
         );
+        advance(&self.frames_cut, flow.frames_cut);
         advance(&self.hellos, flow.hellos);
         for reason in Loss::ALL {
             advance(

@@ -1,6 +1,7 @@
 //! What became of every frame and of every connection that was not reported.
 //!
-//! Equation: frames received = tracked + untracked + dropped by reason.
+//! Three equations: frames received = tracked + untracked + dropped by reason; connections opened = reported +
+//! lost by reason ([`Loss::ends_connection`]) + not reported yet; reported = closed + still followed.
 
 use sensor_wire::{ParseIpError, ParseLinkError, ParseTcpError};
 
@@ -77,8 +78,20 @@ reasons! {
         TooManyPieces = "too_many_pieces",
         /// A RST that was not at the expected sequence number.
         RstIgnored = "rst_ignored",
+        /// Data near the hello that acknowledge nothing the other side sent: not of this connection.
+        ForeignData = "foreign_data",
         /// A reported connection out of the budget for tracked ones.
         TrackedEvicted = "tracked_evicted",
+    }
+}
+
+impl Loss {
+    /// True if a connection was let go without a report; false if it goes on, or had been reported.
+    pub const fn ends_connection(self) -> bool {
+        !matches!(
+            self,
+            Self::TooManyPieces | Self::RstIgnored | Self::ForeignData | Self::TrackedEvicted
+        )
     }
 }
 
@@ -101,6 +114,12 @@ pub struct Counters {
     pub opens: u64,
     /// SYNs that opened state.
     pub syns: u64,
+    /// Connections for which state was opened, by a SYN or by the start of a hello.
+    pub opened: u64,
+    /// Connections reported.
+    pub reported: u64,
+    /// Reported connections whose end, or the end of our interest, was reported.
+    pub closed: u64,
     frames_dropped: [u64; FrameDrop::ALL.len()],
     losses: [u64; Loss::ALL.len()],
 }
@@ -116,6 +135,9 @@ impl Default for Counters {
             hellos: 0,
             opens: 0,
             syns: 0,
+            opened: 0,
+            reported: 0,
+            closed: 0,
             frames_dropped: [0; FrameDrop::ALL.len()],
             losses: [0; Loss::ALL.len()],
         }

@@ -14,7 +14,7 @@ use crate::key::Side;
 /// receive window that common systems grow to (16 MiB).
 pub(crate) const WINDOW_BYTES: i32 = 16 * 1024 * 1024;
 
-/// How far the acknowledgement of a repeated segment may lie from what the other side sent last: what
+/// How far the acknowledgement of a segment that is not next may lie from what the other side sent last: what
 /// can be in flight within one retransmission time at 100 Mbit/s.
 const REPEATED_ACK_BYTES: u32 = 1024 * 1024;
 
@@ -88,7 +88,7 @@ impl Numbers {
         let believed = match ahead.signum() {
             0 => true,
             1 => ahead <= WINDOW_BYTES && acks_exactly,
-            _ => ahead >= -WINDOW_BYTES && self.acks_recently(other, segment),
+            _ => ahead >= -WINDOW_BYTES && self.acks_recently(side, segment),
         };
         if believed {
             let end = segment.end();
@@ -106,8 +106,10 @@ impl Numbers {
         }
     }
 
-    /// True if a repeated segment acknowledges about what the other side sent last.
-    fn acks_recently(&self, other: usize, segment: &TcpSegment<'_>) -> bool {
+    /// True if a segment of `side` acknowledges about what the other side sent last, as far as that is
+    /// known.
+    pub(crate) fn acks_recently(&self, side: Side, segment: &TcpSegment<'_>) -> bool {
+        let other = side.other().idx();
         !self.known[other]
             || segment.flags.has(TcpFlags::ACK)
                 && segment.ack.since(self.next[other]).unsigned_abs() <= REPEATED_ACK_BYTES

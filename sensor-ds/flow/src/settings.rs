@@ -21,8 +21,8 @@ pub struct FlowSettings {
     pub n_opening_max: usize,
     /// Bytes for parts of hellos that are not whole yet. Raising it helps against floods of half hellos.
     pub reassembly_bytes_max: usize,
-    /// Most connections followed after their hello, about 38 bytes each. Raising it lets more long
-    /// connections be followed to their end; evicted ones are reported as `evicted`.
+    /// Most connections followed after their hello, 32 bytes each with the table's own share. Raising it lets
+    /// more long connections be followed to their end; evicted ones are reported as `evicted`.
     pub n_tracked_max: usize,
     /// How long a SYN waits for the handshake to end.
     pub handshake_timeout: Duration,
@@ -30,7 +30,8 @@ pub struct FlowSettings {
     pub hello_timeout: Duration,
     /// How long a hello waits for its confirmation, and for a second hello, with full state.
     pub settle_timeout: Duration,
-    /// How long a followed connection may stay silent before it is let go as `idle`.
+    /// How long a followed connection may stay silent before it is let go as `idle`; at most
+    /// [`FlowSettings::IDLE_TIMEOUT_MAX_S`].
     pub idle_timeout: Duration,
     /// Server ports that speak HTTP without TLS: their connections are reported as `open`.
     pub plain_ports: Vec<u16>,
@@ -38,8 +39,16 @@ pub struct FlowSettings {
     pub key_on_vlan: bool,
 }
 
+impl FlowSettings {
+    /// Longest idle timeout in seconds, 97 days: half of what the 24 bits of a followed connection tell apart.
+    pub const IDLE_TIMEOUT_MAX_S: u32 = 1 << 23;
+
+    /// Most interfaces that are told apart.
+    pub const INTERFACES_MAX: u16 = crate::tracked::INTERFACES_MAX;
+}
+
 impl Default for FlowSettings {
-    /// About 30 MiB when all three budgets are spent: 8, 4 and 17.
+    /// About 26 MiB when all three budgets are spent: 8, 4 and 14.
     fn default() -> Self {
         Self {
             n_opening_max: 24 * 1024,

@@ -204,6 +204,18 @@ impl FlowStore {
         self.push_back(idx, class);
     }
 
+    /// All connections.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.iter().flatten()
+    }
+
+    /// Lets every connection wait from `now` on; the order stays.
+    pub(crate) fn restart_waits(&mut self, now: TimeNs) {
+        for flow in self.flows.iter_mut().flatten() {
+            flow.links.since = now;
+        }
+    }
+
     /// The connection that waits longest in a class, and since when.
     pub(crate) fn oldest(&self, class: Class) -> Option<(FlowIdx, TimeNs)> {
         self.queues[class as usize]

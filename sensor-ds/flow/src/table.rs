@@ -41,6 +41,13 @@ const SWEEP_ROUND_S: usize = 256;
 
 const SECOND_NS: TimeNs = 1_000_000_000;
 
+/// Times closer to the clock than this are packets out of order, as of several capture queues.
+const STEP_BACK_NS: TimeNs = 60 * SECOND_NS;
+
+/// So many calls in a row must lie far behind the clock to show that it was set back: one damaged time
+/// stamp in a file must not, and the walk over all connections is paid for by as many packets.
+const STEP_BACK_CALLS: u32 = 1024;
+
 /// One captured frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
@@ -96,8 +103,12 @@ pub struct FlowTable {
     reassembly_bytes: usize,
     events: VecDeque<FlowEvent>,
     counters: Counters,
-    /// Latest capture time so far; timers follow it, so that a step back in a capture stops nothing.
+    /// Time of what is handed in now; events carry it.
+    now: TimeNs,
+    /// Latest time so far; timers follow it, so that packets out of order in time stop nothing.
     clock: TimeNs,
+    /// Calls in a row whose time lay far behind the clock.
+    n_behind: u32,
     started_at: Option<TimeNs>,
     next_sweep: TimeNs,
     /// Buckets of tracked connections that are still to be looked at in this second.
@@ -117,7 +128,9 @@ impl FlowTable {
             reassembly_bytes: 0,
             events: VecDeque::new(),
             counters: Counters::default(),
+            now: TimeNs::MIN,
             clock: TimeNs::MIN,
+            n_behind: 0,
             started_at: None,
             next_sweep: TimeNs::MAX,
             sweep_left: 0,
@@ -138,6 +151,11 @@ impl FlowTable {
     /// Connections followed after their hello.
     pub fn n_tracked(&self) -> usize {
         self.tracked.len()
+    }
+
+    /// Connections that are being set up and have not been reported.
+    pub fn n_unreported(&self) -> usize {
+        self.opening.iter().filter(|flow| flow.reported.is_none()).count()
     }
 
     /// Bytes held for parts of hellos.
@@ -201,9 +219,10 @@ impl FlowTable {
             self.sweep_left = self.tracked.sweep_share(SWEEP_ROUND_S);
         }
         let idle_s = u32::try_from(self.settings.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-        let before_s = self.now_s().saturating_sub(idle_s);
+        let idle_s = idle_s.min(FlowSettings::IDLE_TIMEOUT_MAX_S);
+        let now_s = self.now_s();
         while n_left > 0 {
-            let Some(old) = self.tracked.sweep(before_s, &mut self.sweep_left) else {
+            let Some(old) = self.tracked.sweep(now_s, idle_s, &mut self.sweep_left) else {
                 break;
             };
             self.close_tracked(&old, None, CloseReason::Idle);
@@ -219,7 +238,27 @@ impl FlowTable {
             self.started_at = Some(now);
             self.next_sweep = now.saturating_add(SECOND_NS);
         }
-        self.clock = self.clock.max(now);
+        self.now = now;
+        if now >= self.clock.saturating_sub(STEP_BACK_NS) {
+            self.n_behind = 0;
+            self.clock = self.clock.max(now);
+            return;
+        }
+        self.n_behind += 1;
+        if self.n_behind >= STEP_BACK_CALLS {
+            self.step_back(now);
+        }
+    }
+
+    /// The clock was set back for good: without this no timer would run until it has caught up. All waits
+    /// begin anew.
+    fn step_back(&mut self, now: TimeNs) {
+        self.n_behind = 0;
+        self.clock = now;
+        self.started_at = Some(now);
+        self.next_sweep = now.saturating_add(SECOND_NS);
+        self.opening.restart_waits(now);
+        self.tracked.touch_all();
     }
 
     fn now_s(&self) -> u32 {
@@ -287,7 +326,10 @@ impl FlowTable {
         let newest = self.opening.find(arrival.hash, &arrival.key);
         let seen_on = match newest {
             Some(idx) => Some(self.opening.get(idx).interface),
-            None => self.tracked.find(arrival.hash).map(|tracked| tracked.interface()),
+            None => self
+                .tracked
+                .find(arrival.hash)
+                .map(|(_, tracked)| tracked.interface()),
         };
         if seen_on.is_some_and(|interface| interface != arrival.cause.interface) {
             self.counters.drop_frame(FrameDrop::OtherView);
@@ -329,7 +371,7 @@ impl FlowTable {
             let fits = numbers.fits(arrival.side, &arrival.segment);
             fits.then(|| (numbers.continues(arrival.side, &arrival.segment), is_proven))
         };
-        let tracked = self.tracked.find(arrival.hash).and_then(|tracked| {
+        let tracked = self.tracked.find(arrival.hash).and_then(|(_, tracked)| {
             rank(&tracked.numbers(), tracked.confirmed() > Confirmed::None).map(|rank| (rank, Owner::Tracked))
         });
         let mut best = tracked;
@@ -366,6 +408,7 @@ impl FlowTable {
 
     fn open_by_syn(&mut self, arrival: &Arrival<'_>, newest: Option<FlowIdx>) -> FlowIdx {
         self.counters.syns += 1;
+        self.counters.opened += 1;
         self.limit_generations(newest);
         let first = arrival.segment.seq.add(1);
         let mut numbers = Numbers::default();
@@ -382,6 +425,7 @@ impl FlowTable {
     }
 
     fn open_midstream(&mut self, arrival: &Arrival<'_>) -> FlowIdx {
+        self.counters.opened += 1;
         self.limit_generations(self.opening.find(arrival.hash, &arrival.key));
         let mut flow = self.new_flow(arrival, Handshake::Midstream, Numbers::default());
         flow.search[arrival.side.idx()] = Some(Box::new(Search::at(arrival.segment.seq)));
@@ -474,11 +518,18 @@ impl FlowTable {
         }
         self.finish_handshake(arrival, idx);
         let flow = self.opening.get_mut(idx);
+        let is_plausible = flow.numbers.acks_recently(arrival.side, &arrival.segment);
         let observed = flow.numbers.observe(arrival.side, &arrival.segment);
         let is_over = flow.numbers.fin == [true, true];
         self.confirm(arrival, idx, observed.exact);
-        if !arrival.segment.payload.is_empty() && !self.on_data(arrival, idx) {
-            return;
+        if !arrival.segment.payload.is_empty() {
+            // Who is off the path can guess a number near the start of the hello, not that and one near
+            // the server's: its bytes must not become part of the hello.
+            if !is_plausible {
+                self.counters.lose(Loss::ForeignData);
+            } else if !self.on_data(arrival, idx) {
+                return;
+            }
         }
         if is_over {
             self.close_opening(idx, arrival, CloseReason::Fin);
@@ -723,6 +774,7 @@ impl FlowTable {
         let known = flow.reported.map(|reported| (reported.conn, reported.confirmed));
         let (conn, confirmed) = known.unwrap_or((ConnId(self.next_conn), Confirmed::None));
         self.next_conn += u64::from(known.is_none());
+        self.counters.reported += u64::from(known.is_none());
         let reported = Reported {
             conn,
             client: arrival.side,
@@ -789,6 +841,7 @@ impl FlowTable {
             n_hellos: 0,
         };
         self.next_conn += 1;
+        self.counters.reported += 1;
         self.opening.get_mut(idx).reported = Some(reported);
         self.counters.opens += 1;
         let facts = self.facts(arrival, idx, &reported);
@@ -821,7 +874,7 @@ impl FlowTable {
     /// Takes in a segment of a tracked connection.
     fn on_tracked(&mut self, arrival: &Arrival<'_>) {
         let now_s = self.now_s();
-        let Some(tracked) = self.tracked.find(arrival.hash) else {
+        let Some((slot, mut tracked)) = self.tracked.find(arrival.hash) else {
             return;
         };
         let mut numbers = tracked.numbers();
@@ -851,6 +904,7 @@ impl FlowTable {
         if observed.believed {
             tracked.touch(now_s);
         }
+        self.tracked.put(slot, &tracked);
         let (conn, confirmed) = (tracked.conn(), tracked.confirmed());
         if confirmed > before {
             self.events.push_back(FlowEvent::Confirm {
@@ -874,10 +928,11 @@ impl FlowTable {
         if reason == CloseReason::Evicted {
             self.counters.lose(Loss::TrackedEvicted);
         }
+        self.counters.closed += 1;
         let pair: Option<Pair> = key.map(|key| key.pair(old.client()));
         let (conn, confirmed) = (old.conn(), old.confirmed());
         self.events.push_back(FlowEvent::Close {
-            at: self.clock,
+            at: self.now,
             conn,
             pair,
             reason,
@@ -907,10 +962,10 @@ impl FlowTable {
             reported.confirmed,
         );
         tracked.set_numbers(&flow.numbers);
-        tracked.touch(self.now_s());
-        if let Some(old) = self.tracked.find(flow.hash) {
+        let now_s = self.now_s();
+        tracked.touch(now_s);
+        if let Some((_, old)) = self.tracked.find(flow.hash) {
             // Two connections on one key, none of which ended the other: the better confirmed one stays.
-            let old = *old;
             if old.confirmed() > reported.confirmed {
                 self.close(&reported, None, CloseReason::Evicted);
                 return;
@@ -918,7 +973,7 @@ impl FlowTable {
             self.tracked.remove(flow.hash);
             self.close_tracked(&old, None, CloseReason::Evicted);
         }
-        if let Some(evicted) = self.tracked.insert(tracked) {
+        if let Some(evicted) = self.tracked.insert(&tracked, now_s) {
             self.close_tracked(&evicted, None, CloseReason::Evicted);
         }
     }
@@ -944,10 +999,11 @@ impl FlowTable {
     }
 
     fn close(&mut self, reported: &Reported, key: Option<FlowKey>, reason: CloseReason) {
+        self.counters.closed += 1;
         let pair = key.map(|key| key.pair(reported.client));
         let (conn, confirmed) = (reported.conn, reported.confirmed);
         self.events.push_back(FlowEvent::Close {
-            at: self.clock,
+            at: self.now,
             conn,
             pair,
             reason,

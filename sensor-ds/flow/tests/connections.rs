@@ -310,3 +310,121 @@ fn the_same_packets_on_a_second_interface_count_as_another_view() {
     assert_eq!(hellos(&events)[0].conn.flags, FlowFlags::default());
     assert_eq!(rig.table.counters().dropped(FrameDrop::OtherView), 4);
 }
+
+#[test]
+fn forged_bytes_of_a_hello_are_ignored() {
+    let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+    rig.feed_all(&talk.handshake());
+    let pieces = talk.client_pieces(&hello(1), &[100]);
+    // The number is guessed right, what the server sent is not.
+    for distance in [2 << 20, 1 << 30, u32::MAX / 2] {
+        let mut forged = pieces[1].clone();
+        forged.payload.fill(0xee);
+        forged.ack = forged.ack.wrapping_add(distance);
+        assert!(rig.feed(&forged).is_empty());
+    }
+    assert_eq!(rig.table.counters().lost(Loss::ForeignData), 3);
+    let events = rig.feed_all(&pieces);
+    assert_eq!(words(&events), ["hello0"]);
+    assert_eq!(hellos(&events)[0].conn.flags, FlowFlags::default());
+}
+
+/// A message of `n` bytes: the extension behind the others is a key share of the right length.
+fn long_hello(n: usize) -> Vec<u8> {
+    let mut message = hello_message(1);
+    let n_extension = n - message.len() - 4;
+    let add = |at: std::ops::Range<usize>, message: &mut Vec<u8>| {
+        let n = u16::from_be_bytes([message[at.start], message[at.start + 1]]);
+        let longer = usize::from(n) + n_extension + 4;
+        message[at].copy_from_slice(&u16::try_from(longer).unwrap().to_be_bytes());
+    };
+    add(2..4, &mut message);
+    add(49..51, &mut message);
+    message.extend([0, 51]);
+    message.extend(u16::try_from(n_extension).unwrap().to_be_bytes());
+    message.extend(vec![7; n_extension]);
+    message
+}
+
+#[test]
+fn a_hello_longer_than_a_record_is_read_however_it_comes() {
+    for n in [16_384, 16_500, 20_000, 32 * 1024] {
+        let stream = records(&long_hello(n), 16_384);
+        let mut expected = None;
+        for (size, reverse) in [(1448, false), (1448, true), (9, false), (65_000, false)] {
+            let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+            rig.feed_all(&talk.handshake());
+            let sizes = vec![size; stream.len() / size];
+            let mut pieces = talk.client_pieces(&stream, &sizes);
+            if reverse {
+                pieces.reverse();
+            }
+            let events = rig.feed_all(&pieces);
+            assert_eq!(words(&events), ["hello0"], "{n} bytes in segments of {size}");
+            let hello = &hellos(&events)[0].hello;
+            assert_eq!(hello.message_bytes as usize, n);
+            assert_eq!(expected.get_or_insert_with(|| hello.clone()), hello);
+        }
+    }
+}
+
+#[test]
+fn a_hello_over_the_limit_is_given_up_and_counted() {
+    let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+    rig.feed_all(&talk.handshake());
+    let stream = records(&long_hello(32 * 1024 + 1), 16_384);
+    assert!(rig.feed_all(&talk.client_pieces(&stream, &[1448; 30])).is_empty());
+    assert_eq!(rig.table.counters().lost(Loss::HelloTooLong), 1);
+    assert_eq!((rig.table.n_opening(), rig.table.reassembly_bytes()), (0, 0));
+}
+
+#[test]
+fn numbers_wrap_inside_the_hello_on_both_sides() {
+    for before in [0, 1, 3, 57, 200] {
+        let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+        talk.client_next = 0_u32.wrapping_sub(before + 1);
+        talk.server_next = 0_u32.wrapping_sub(1);
+        let mut segments = talk.handshake();
+        segments.extend(talk.client_pieces(&hello(1), &[50, 50, 50]));
+        segments.swap(3, 5);
+        segments.extend([talk.server(ACK, &[2; 9]), talk.client(ACK, &[3])]);
+        segments.extend([talk.client(FIN | ACK, &[]), talk.server(FIN | ACK, &[])]);
+        let events = rig.feed_all(&segments);
+        assert_eq!(
+            words(&events),
+            ["hello0", "acked0", "followed0", "fin0"],
+            "{before}"
+        );
+    }
+}
+
+#[test]
+fn a_close_has_the_time_of_its_packet_though_the_clock_is_ahead() {
+    let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+    rig.connect(&mut talk);
+    let real = rig.now;
+    // One damaged time stamp, a year ahead.
+    rig.now += 365 * 86_400 * common::SECOND;
+    rig.feed(&Talk::new(40_001).syn());
+    rig.now = real;
+    let events = rig.feed(&talk.client(RST, &[]));
+    assert!(
+        matches!(events[..], [FlowEvent::Close { at, .. }] if at == real + 1_000_000),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn timers_run_again_after_the_clock_was_set_back() {
+    let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+    rig.connect(&mut talk);
+    rig.feed(&Talk::new(40_001).syn());
+    rig.now -= 30 * 86_400 * common::SECOND;
+    for n in 0..1100 {
+        rig.feed(&Talk::new(41_000 + n).syn());
+    }
+    assert_eq!(rig.table.n_opening(), 1101);
+    rig.pass(31);
+    assert_eq!(rig.table.n_opening(), 0);
+    assert_eq!(words(&rig.pass(3600 + 300)), ["idle0"]);
+}

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{ACK, FIN, RST, Rig, SYN, Segment, Talk, hello, hello_message, hellos, records};
-use sensor_flow::{FlowSettings, FrameDrop};
+use sensor_flow::{FlowSettings, FrameDrop, Loss};
 
 const TEST_TIME: Duration = Duration::from_secs(5);
 
@@ -31,6 +31,15 @@ fn check_accounts(rig: &Rig) {
         counters.frames,
         counters.frames_tracked + counters.frames_untracked + dropped
     );
+    let lost: u64 = Loss::ALL
+        .iter()
+        .filter(|reason| reason.ends_connection())
+        .map(|reason| counters.lost(*reason))
+        .sum();
+    let n_unreported = rig.table.n_unreported();
+    assert_eq!(counters.opened, counters.reported + lost + n_unreported as u64);
+    let n_followed = rig.table.n_opening() - n_unreported + rig.table.n_tracked();
+    assert_eq!(counters.reported, counters.closed + n_followed as u64);
     assert!(rig.table.n_opening() <= 8 && rig.table.n_tracked() <= 8);
     assert!(
         rig.table.reassembly_bytes() <= 4096 + 512,
