@@ -75,19 +75,10 @@ impl OfflineCapture {
     }
 
     fn open_any_link(path: &Path) -> Result<Self, OpenError> {
-        // libpcap's own message for a missing file does not tell it from a bad format.
-        let metadata = std::fs::File::open(path).and_then(|file| file.metadata());
-        let metadata = metadata.map_err(|source| OpenError::Unreadable {
+        check_readable(path).map_err(|source| OpenError::Unreadable {
             path: path.to_owned(),
             source,
         })?;
-        if metadata.is_dir() {
-            let source = std::io::ErrorKind::IsADirectory.into();
-            return Err(OpenError::Unreadable {
-                path: path.to_owned(),
-                source,
-            });
-        }
         let capture = Capture::from_file_with_precision(path, Precision::Nano).map_err(|error| {
             OpenError::NotACapture {
                 path: path.to_owned(),
@@ -130,6 +121,22 @@ impl OfflineCapture {
             }
         }
     }
+}
+
+/// libpcap's own message for a missing file does not tell it from a bad format. `-` is standard input, as
+/// libpcap has it; a pipe must be opened once only.
+fn check_readable(path: &Path) -> std::io::Result<()> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    if metadata.is_file() {
+        std::fs::File::open(path)?;
+    }
+    Ok(())
 }
 
 /// libpcap's words without the crate's prefix.
