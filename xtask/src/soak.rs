@@ -1,4 +1,4 @@
-//! `make soak`: every fuzz target for an hour under a coverage-guided engine, then the pipeline under load for long.
+//! `make soak`: every fuzz target for an hour under a coverage-guided engine, kill -9 by the hundred, load for long.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// How long the pipeline runs under load, in the form `ja4 up --for` takes; `0s` leaves it out.
     #[arg(long, default_value = "1h")]
     pipeline_time: String,
+    /// How many processes each test of exactly-once kills; 0 leaves them out.
+    #[arg(long, default_value_t = 500)]
+    kills: u32,
     /// Clients of the demo that run at the same time.
     #[arg(long, default_value_t = 40)]
     bots: u32,
@@ -24,12 +27,13 @@ pub(crate) struct Options {
     only: Option<String>,
 }
 
+/// Packages whose test `exactly_once` kills as many processes as `JA4_SOAK_KILLS` says.
+const KILL_TESTS: [&str; 2] = ["embedded-clickhouse", "correlator"];
+
 /// A test under `tests/fuzz_*.rs` with one `bolero::check!()`.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
     package: String,
-    /// The name of the integration test that holds it.
-    file: String,
     /// The test function.
     name: String,
 }
@@ -55,24 +59,26 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
             "== fuzz {}: {} ({})",
             target.package, target.name, options.fuzz_time
         );
-        // libFuzzer's instrumentation needs the nightly compiler; the corpus stays beside the target.
+        if let Err(error) = fuzz(root, target, &options.fuzz_time) {
+            println!("FAILED: {error:#}");
+            failing.push(target.name.clone());
+        }
+    }
+    for package in KILL_TESTS {
+        if options.kills == 0 {
+            break;
+        }
+        println!("== kill -9 ({} in {package})", options.kills);
         let result = cargo::check(
             Command::new("cargo")
                 .current_dir(root)
-                .args([
-                    "+nightly",
-                    "bolero",
-                    "test",
-                    "--engine",
-                    "libfuzzer",
-                    "--rustc-bootstrap",
-                ])
-                .args(["--package", &target.package])
-                .args(["-T", &options.fuzz_time, "--sanitizer", "NONE", &target.name]),
+                .env("JA4_SOAK_KILLS", options.kills.to_string())
+                .args(["test", "--locked", "--package", package, "--test", "exactly_once"])
+                .args(["--", "--nocapture"]),
         );
         if let Err(error) = result {
             println!("FAILED: {error:#}");
-            failing.push(target.name.clone());
+            failing.push(format!("{package}/exactly_once"));
         }
     }
     if options.pipeline_time != "0s" {
@@ -88,6 +94,43 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
         list(&failing)
     );
     Ok(failing.is_empty())
+}
+
+/// Runs one target under libFuzzer; inputs that reach new code are kept for the next time.
+fn fuzz(root: &Path, target: &Target, time: &str) -> anyhow::Result<()> {
+    let folder = cargo::target_dir(root)?.join("fuzz");
+    let inputs = |kind: &str| folder.join(kind).join(&target.package).join(&target.name);
+    let (corpus, crashes) = (inputs("corpus"), inputs("crashes"));
+    std::fs::create_dir_all(&corpus).with_context(|| format!("could not make {}", corpus.display()))?;
+    let no_coverage = folder.join("no_coverage.o");
+    cargo::check(
+        Command::new("cc")
+            .current_dir(root)
+            .args(["-O1", "-fPIC", "-c", "xtask/src/no_coverage.c", "-o"])
+            .arg(&no_coverage),
+    )?;
+    // Instrumentation is an unstable flag; the stable compiler takes it when told so.
+    cargo::check(
+        Command::new("cargo")
+            .current_dir(root)
+            .args(["bolero", "test", &target.name, "--package", &target.package])
+            .args([
+                "--engine",
+                "libfuzzer",
+                "--rustc-bootstrap",
+                "--sanitizer",
+                "NONE",
+            ])
+            .args(["--profile", "dev", "-T", time])
+            .arg("--target-dir")
+            .arg(&folder)
+            .arg("--corpus-dir")
+            .arg(&corpus)
+            .arg("--crashes-dir")
+            .arg(&crashes)
+            .env("RUSTFLAGS", format!("-Clink-arg={}", no_coverage.display())),
+    )
+    .with_context(|| format!("what made it fail is in {}", crashes.display()))
 }
 
 fn list(names: &[String]) -> String {
@@ -151,7 +194,6 @@ fn targets(root: &Path) -> anyhow::Result<Vec<Target>> {
             let package = package["name"].as_str().unwrap_or_default();
             targets.extend(test_names(&text).map(|name| Target {
                 package: package.to_owned(),
-                file: file.to_owned(),
                 name: name.to_owned(),
             }));
         }
