@@ -27,7 +27,7 @@ use crate::key::{FlowKey, Side, encap_of};
 use crate::numbers::Numbers;
 use crate::settings::{FlowSettings, Seed};
 use crate::store::{Class, FlowIdx, FlowStore, Links};
-use crate::tracked::{Tracked, TrackedTable};
+use crate::tracked::{Slot, Tracked, TrackedTable};
 
 /// Most undecided connections on one key: the live one, a reuse of its port, and room for a forged SYN.
 const GENERATIONS_MAX: usize = 4;
@@ -84,7 +84,7 @@ struct Arrival<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Owner {
     Opening(FlowIdx),
-    Tracked,
+    Tracked(Slot, Tracked),
 }
 
 impl Arrival<'_> {
@@ -324,12 +324,10 @@ impl FlowTable {
     #[inline]
     fn route(&mut self, arrival: &Arrival<'_>) {
         let newest = self.opening.find(arrival.hash, &arrival.key);
+        let tracked = self.tracked.find(arrival.hash);
         let seen_on = match newest {
             Some(idx) => Some(self.opening.get(idx).interface),
-            None => self
-                .tracked
-                .find(arrival.hash)
-                .map(|(_, tracked)| tracked.interface()),
+            None => tracked.map(|(_, tracked)| tracked.interface()),
         };
         if seen_on.is_some_and(|interface| interface != arrival.cause.interface) {
             self.counters.drop_frame(FrameDrop::OtherView);
@@ -344,16 +342,11 @@ impl FlowTable {
             }
             return;
         }
-        let owner = if seen_on.is_some() {
-            self.owner(arrival, newest)
-        } else {
-            None
-        };
-        if let Some(owner) = owner {
+        if let Some(owner) = self.owner(arrival, newest, tracked) {
             self.counters.frames_tracked += 1;
             match owner {
                 Owner::Opening(idx) => self.on_segment(arrival, idx),
-                Owner::Tracked => self.on_tracked(arrival),
+                Owner::Tracked(slot, tracked) => self.on_tracked(arrival, slot, tracked),
             }
         } else if starts_hello(arrival.segment.payload) && !flags.has(TcpFlags::RST) {
             self.counters.frames_tracked += 1;
@@ -366,13 +359,20 @@ impl FlowTable {
 
     /// Which of the connections on a key the segment belongs to: rather one that it continues exactly than
     /// one that it may belong to, and rather a proven one than one that may be forged.
-    fn owner(&mut self, arrival: &Arrival<'_>, newest: Option<FlowIdx>) -> Option<Owner> {
+    #[inline]
+    fn owner(
+        &self,
+        arrival: &Arrival<'_>,
+        newest: Option<FlowIdx>,
+        tracked: Option<(Slot, Tracked)>,
+    ) -> Option<Owner> {
         let rank = |numbers: &Numbers, is_proven: bool| {
             let fits = numbers.fits(arrival.side, &arrival.segment);
             fits.then(|| (numbers.continues(arrival.side, &arrival.segment), is_proven))
         };
-        let tracked = self.tracked.find(arrival.hash).and_then(|(_, tracked)| {
-            rank(&tracked.numbers(), tracked.confirmed() > Confirmed::None).map(|rank| (rank, Owner::Tracked))
+        let tracked = tracked.and_then(|(slot, tracked)| {
+            let rank = rank(&tracked.numbers(), tracked.confirmed() > Confirmed::None)?;
+            Some((rank, Owner::Tracked(slot, tracked)))
         });
         let mut best = tracked;
         for idx in newest.into_iter().flat_map(|newest| self.opening.chain(newest)) {
@@ -872,11 +872,8 @@ impl FlowTable {
     // ---- tracked connections ----
 
     /// Takes in a segment of a tracked connection.
-    fn on_tracked(&mut self, arrival: &Arrival<'_>) {
+    fn on_tracked(&mut self, arrival: &Arrival<'_>, slot: Slot, mut tracked: Tracked) {
         let now_s = self.now_s();
-        let Some((slot, mut tracked)) = self.tracked.find(arrival.hash) else {
-            return;
-        };
         let mut numbers = tracked.numbers();
         if arrival.flags().has(TcpFlags::RST) {
             if numbers.is_valid_reset(arrival.side, &arrival.segment) {

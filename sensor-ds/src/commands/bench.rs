@@ -15,7 +15,7 @@ use crate::pipeline::Pipeline;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Capture file to read.
-    #[arg(value_name = "FILE", required_unless_present = "make_mix")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["make_mix", "mix"])]
     file: Option<PathBuf>,
     /// Times the file is read; the best counts, as noise only ever slows down.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -24,7 +24,11 @@ pub(crate) struct Args {
     /// CORPUS (`foxio/pcap`, `live/pcap`), and write it to OUT.
     #[arg(long, num_args = 2, value_names = ["CORPUS", "OUT"], conflicts_with = "file")]
     make_mix: Option<Vec<PathBuf>>,
-    /// With --make-mix: copies of the captures, each with other addresses.
+    /// Instead of a FILE: read a mixed capture made of all captures in these folders. It is made in the
+    /// system's folder for temporary files and removed; its checksum is printed.
+    #[arg(long, num_args = 1.., value_name = "FOLDER", conflicts_with_all = ["file", "make_mix"])]
+    mix: Option<Vec<PathBuf>>,
+    /// With --make-mix and --mix: copies of the captures, each with other addresses.
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
 }
@@ -32,7 +36,8 @@ pub(crate) struct Args {
 /// Runs the command; the result is one JSON line.
 pub(crate) fn run(args: &Args, stdout: &mut dyn Write) -> anyhow::Result<()> {
     if let Some([corpus, out]) = args.make_mix.as_deref() {
-        let made = mix::make(corpus, out, args.repetitions)?;
+        let folders = [corpus.join("foxio/pcap"), corpus.join("live/pcap")];
+        let made = mix::make(&folders, out, args.repetitions)?;
         writeln!(
             stdout,
             "{{\"file\":{:?},\"packets\":{},\"bytes\":{},\"sha256\":\"{}\"}}",
@@ -43,10 +48,30 @@ pub(crate) fn run(args: &Args, stdout: &mut dyn Write) -> anyhow::Result<()> {
         )?;
         return Ok(());
     }
-    let file = args.file.as_deref().context("no capture file given")?;
+    let Some(folders) = &args.mix else {
+        let file = args.file.as_deref().context("no capture file given")?;
+        return measure(file, args.loops, None, stdout);
+    };
+    let made =
+        TemporaryFile(std::env::temp_dir().join(format!("ja4-sensor-mix-{}.pcap", std::process::id())));
+    let sha256 = mix::make(folders, &made.0, args.repetitions)?.sha256;
+    measure(&made.0, args.loops, Some(&sha256), stdout)
+}
+
+/// A file that goes when it is done with.
+struct TemporaryFile(PathBuf);
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        // It may never have been made.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+fn measure(file: &Path, loops: u32, mix_sha256: Option<&str>, stdout: &mut dyn Write) -> anyhow::Result<()> {
     let mut best = Pass::default();
     let mut floor_s = f64::INFINITY;
-    for _ in 0..args.loops {
+    for _ in 0..loops {
         floor_s = floor_s.min(read_only(file)?);
         let pass = read_and_track(file)?;
         if best.cpu_s == 0.0 || pass.cpu_s < best.cpu_s {
@@ -60,9 +85,10 @@ pub(crate) fn run(args: &Args, stdout: &mut dyn Write) -> anyhow::Result<()> {
             0.0
         }
     };
+    let mix = mix_sha256.map_or_else(String::new, |sha256| format!("\"mix_sha256\":\"{sha256}\","));
     writeln!(
         stdout,
-        "{{\"packets\":{},\"bytes\":{},\"hellos\":{},\"cpu_seconds\":{:.4},\"packets_per_cpu_second\":{},\"bytes_per_cpu_second\":{},\"hellos_per_cpu_second\":{},\"floor_packets_per_cpu_second\":{},\"anon_bytes_max\":{}}}",
+        "{{{mix}\"packets\":{},\"bytes\":{},\"hellos\":{},\"cpu_seconds\":{:.4},\"packets_per_cpu_second\":{},\"bytes_per_cpu_second\":{},\"hellos_per_cpu_second\":{},\"floor_packets_per_cpu_second\":{},\"anon_bytes_max\":{}}}",
         best.n_packets,
         best.n_bytes,
         best.n_hellos,
@@ -91,7 +117,16 @@ fn read_and_track(file: &Path) -> anyhow::Result<Pass> {
     let started = cpu_seconds();
     let mut pipeline = Pipeline::new(FlowTable::new(FlowSettings::default(), OFFLINE_SEED));
     let mut pass = Pass::default();
-    while let Next::Packet(packet) = capture.next()? {
+    loop {
+        let packet = match capture.next()? {
+            Next::Packet(packet) => packet,
+            Next::End => break,
+            Next::Damaged(reason) => anyhow::bail!(
+                "{} is damaged after packet {}: {reason}",
+                file.display(),
+                pass.n_packets
+            ),
+        };
         pass.n_packets += 1;
         let frame = Frame {
             link,

@@ -39,10 +39,18 @@ struct SourceFrame {
     bytes: Vec<u8>,
 }
 
-/// Reads the captures of `corpus` and writes `repetitions` copies of them to `out`.
-pub(crate) fn make(corpus: &Path, out: &Path, repetitions: u32) -> anyhow::Result<Made> {
-    let mut paths = captures_in(&corpus.join("foxio/pcap"))?;
-    paths.extend(captures_in(&corpus.join("live/pcap"))?);
+/// Reads the captures of `folders`, in that order, and writes `repetitions` copies of them to `out`.
+pub(crate) fn make(folders: &[PathBuf], out: &Path, repetitions: u32) -> anyhow::Result<Made> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        let found = captures_in(folder)?;
+        anyhow::ensure!(
+            !found.is_empty(),
+            "{} holds no capture (*.pcap, *.pcapng, *.cap)",
+            folder.display()
+        );
+        paths.extend(found);
+    }
     let files = paths
         .iter()
         .map(|path| read_frames(path))
@@ -82,6 +90,10 @@ fn captures_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = entries
         .map(|entry| Ok(entry?.path()))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| ["pcap", "pcapng", "cap"].iter().any(|known| extension == *known))
+    });
     paths.sort();
     Ok(paths)
 }
@@ -89,6 +101,12 @@ fn captures_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn read_frames(path: &Path) -> anyhow::Result<Vec<SourceFrame>> {
     let mut capture = OfflineCapture::open(path)?;
     let is_null = capture.link() == LinkType::NULL;
+    anyhow::ensure!(
+        is_null || capture.link() == LinkType::ETHERNET,
+        "{} has link type {}; a mixed capture is made of Ethernet and NULL",
+        path.display(),
+        capture.link().0
+    );
     let mut frames = Vec::new();
     while let Next::Packet(packet) = capture.next()? {
         let (bytes, wire_len) = if is_null {
