@@ -165,6 +165,18 @@ impl Core {
         event: Incoming<'_>,
         rows: &mut impl Rows,
     ) {
+        self.handle_read(now, producer, event, None, rows);
+    }
+
+    /// The same with the request that the event is, if it was read already.
+    pub(crate) fn handle_read(
+        &mut self,
+        now: Now,
+        producer: &KnownProducer,
+        event: Incoming<'_>,
+        request: Option<RequestCell>,
+        rows: &mut impl Rows,
+    ) {
         let origin = Origin {
             boot: producer.slot,
             seq: event.seq,
@@ -200,7 +212,9 @@ impl Core {
             }
         }
         let taken = match event.kind {
-            EventKind::Request => self.handle_request(now, &stamp, event.json),
+            EventKind::Request => request
+                .map_or_else(|| RequestCell::read(event.json), Ok)
+                .map(|cell| self.handle_request(now, &stamp, cell)),
             _ => self.handle_other(now, &stamp, event.json, rows),
         };
         if let Err(error) = taken {
@@ -211,8 +225,7 @@ impl Core {
         self.drain(event.recv_ns, rows);
     }
 
-    fn handle_request(&mut self, now: Now, stamp: &Stamp, json: &[u8]) -> Result<(), decode::DecodeError> {
-        let mut cell = RequestCell::read(json)?;
+    fn handle_request(&mut self, now: Now, stamp: &Stamp, mut cell: RequestCell) {
         let (mut clamped, mut session) = (false, 0);
         cell.with_dependent_mut(|_, parsed| {
             clamped = stamp.apply(&mut parsed.head);
@@ -228,7 +241,6 @@ impl Core {
         };
         self.engine
             .handle_request(now, convert::with_payload(&input, weight, payload));
-        Ok(())
     }
 
     fn handle_other(
@@ -374,6 +386,11 @@ impl Core {
     pub(crate) fn handle_shutdown(&mut self, now: Now, rows: &mut impl Rows) {
         self.engine.handle_shutdown(now);
         self.drain(now.wall_ns, rows);
+    }
+
+    /// Time need not pass before this on the monotonic clock.
+    pub(crate) fn quiet_until(&self) -> u64 {
+        self.engine.quiet_until()
     }
 
     /// When time must pass next, on the monotonic clock.

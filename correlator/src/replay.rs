@@ -9,16 +9,19 @@ use hashbrown::HashMap;
 use correlator_engine::Now;
 use ja4_common::exit::Failure;
 use ja4_model::event::{EventKind, IdKind};
-use ja4_model::{BootId, Correction, Head, JoinedRequest, Status, TlsRecord, WallNs, decode, limits};
+use ja4_model::{BootId, Correction, Head, JoinedRequest, Status, Text, TlsRecord, WallNs, decode, limits};
 
 use crate::config::CorrelatorConfig;
 use crate::core::{Core, Incoming, KnownProducer, Rows};
-use crate::payload::Origin;
+use crate::payload::{Origin, RequestCell};
 use crate::redact::Redactor;
 use crate::settlement::Producer;
 
 /// Key of the keyed hashes in a replay: its output is for comparing, and must not depend on an installation.
 const REPLAY_KEY: &[u8] = b"ja4-correlator replay";
+
+/// How a request begins as our own writer writes it; others are found by reading the head alone.
+const REQUEST_START: &[u8] = b"{\"v\":1,\"event\":\"request\",";
 
 /// One file of events, one JSON object a line.
 pub(crate) struct Lines<R> {
@@ -35,8 +38,9 @@ pub(crate) struct Lines<R> {
     last: Option<KnownProducer>,
 }
 
-#[derive(Clone, Copy)]
 struct Line {
+    /// The request that the line is: reading its head alone would cost half as much again.
+    request: Option<RequestCell>,
     arrival_ns: WallNs,
     kind: EventKind,
     boot: BootId,
@@ -110,7 +114,7 @@ pub(crate) fn replay_lines<R: BufRead, W: Write>(
     let Some(first) = next_file(&files) else {
         return Ok(None);
     };
-    let start_ns = files[first].next.map_or(0, |line| line.arrival_ns);
+    let start_ns = files[first].next.as_ref().map_or(0, |line| line.arrival_ns);
     let redactor = Redactor::new(
         REPLAY_KEY,
         &config.redaction.query_keys,
@@ -146,7 +150,7 @@ pub(crate) fn replay_lines<R: BufRead, W: Write>(
             id_kind: line.id_kind,
             recv_ns: last_ns,
         };
-        core.handle(now, &producer, event, &mut records);
+        core.handle_read(now, &producer, event, line.request, &mut records);
         lines.last = Some(producer);
         settle(&mut core, &mut records);
         lines.advance()?;
@@ -180,6 +184,9 @@ fn at(start_ns: WallNs, now_ns: WallNs) -> Now {
 
 /// Every deadline before `now` fires at its own time, whatever lies between two events.
 fn let_time_pass<W: Write>(core: &mut Core, now: Now, records: &mut Records<W>) {
+    if now.mono_ns < core.quiet_until() {
+        return;
+    }
     while let Some(deadline) = core.next_deadline().filter(|deadline| *deadline <= now.mono_ns) {
         let back = i64::try_from(now.mono_ns - deadline).unwrap_or(i64::MAX);
         let then = Now {
@@ -250,6 +257,26 @@ impl<R: BufRead> Lines<R> {
             .clone()
     }
 
+    fn wait_with_request(&mut self, cell: RequestCell) {
+        let head = &cell.borrow_dependent().head;
+        set(&mut self.source, &head.source);
+        set(&mut self.node, &head.node);
+        // One without a number of its own says so, with zeros.
+        let counted = head.id_kind == IdKind::Producer || head.boot != BootId(0);
+        self.next = Some(Line {
+            arrival_ns: head.recv_ns.unwrap_or(head.ts_ns),
+            kind: EventKind::Request,
+            boot: head.boot,
+            seq: if counted { head.seq } else { self.number - 1 },
+            id_kind: if counted {
+                IdKind::Producer
+            } else {
+                IdKind::Receiver
+            },
+            request: Some(cell),
+        });
+    }
+
     /// Reads up to the next line that is an event; others are named on stderr and left out.
     #[expect(
         clippy::print_stderr,
@@ -273,15 +300,20 @@ impl<R: BufRead> Lines<R> {
             if self.line.is_empty() {
                 continue;
             }
+            if self.line.starts_with(REQUEST_START)
+                && let Ok(cell) = RequestCell::read(&self.line)
+            {
+                self.wait_with_request(cell);
+                return Ok(());
+            }
             match decode::brief(&self.line) {
                 Ok(brief) => {
                     let number = self.number - 1;
                     let counted = brief.id.is_some() || brief.kind == EventKind::Status;
-                    self.source.clear();
-                    self.source.extend_from_slice(brief.source.as_bytes());
-                    self.node.clear();
-                    self.node.extend_from_slice(brief.node.as_bytes());
+                    set(&mut self.source, &brief.source);
+                    set(&mut self.node, &brief.node);
                     self.next = Some(Line {
+                        request: None,
                         arrival_ns: brief.recv_ns.unwrap_or(brief.ts_ns),
                         kind: brief.kind,
                         boot: brief.id.map_or(BootId(0), |id| id.boot),
@@ -301,6 +333,11 @@ impl<R: BufRead> Lines<R> {
             }
         }
     }
+}
+
+fn set(name: &mut Vec<u8>, text: &Text<'_>) {
+    name.clear();
+    name.extend_from_slice(text.as_bytes());
 }
 
 fn or<'a>(bytes: &'a [u8], default: &'static [u8]) -> &'a [u8] {

@@ -25,15 +25,27 @@ struct Bench {
     name: &'static str,
     /// What the figures must reach on the reference machine (two cores), and where the bar comes from.
     floor: &'static str,
-    /// The command: a binary of the workspace and its arguments, relative to the checkout.
+    /// The command: a binary or an example of the workspace and its arguments, relative to the checkout.
     command: &'static [&'static str],
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "sensor: packets offline",
-    floor: "1 000 000 packets per CPU second; 48 MB anonymous memory",
-    command: &["ja4-sensor", "bench", "testdata/demo/demo.pcap", "--loops", "20"],
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "sensor: packets offline",
+        floor: "1 000 000 packets per CPU second; 48 MB anonymous memory",
+        command: &["ja4-sensor", "bench", "testdata/demo/demo.pcap", "--loops", "20"],
+    },
+    Bench {
+        name: "correlator: JSON events",
+        floor: "200 000 events per CPU second in a replay; beside it decoding alone and the join alone",
+        command: &["ja4-correlator", "bench"],
+    },
+    Bench {
+        name: "correlator: join alone",
+        floor: "500 000 events per CPU second at 1 000 000 live connections; 400 bytes a connection beside its payload",
+        command: &["examples/engine_bench"],
+    },
+];
 
 /// Runs the benches; `Ok(false)` when one could not be run.
 ///
@@ -46,6 +58,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
             "build",
             "--workspace",
             "--bins",
+            "--examples",
             "--locked",
             "--profile",
             &options.profile,

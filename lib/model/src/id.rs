@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::connection::Hex;
+
 /// A text that is not the hexadecimal form of an identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidId;
@@ -21,7 +23,7 @@ pub struct BootId(pub u64);
 
 impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        fmt::Display::fmt(&Hex(&self.0.to_be_bytes()), f)
     }
 }
 
@@ -54,7 +56,7 @@ impl ConnUid {
 
 impl fmt::Display for ConnUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        fmt::Display::fmt(&Hex(&self.0.to_be_bytes()), f)
     }
 }
 

@@ -128,15 +128,16 @@ pub fn write_text(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Writes a JSON string (RFC 8259 section 7): quotes, backslash and control characters escaped.
 pub fn write_str(out: &mut Vec<u8>, text: &str) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut written = 0;
-    for (idx, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[written..idx]);
-        written = idx + 1;
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_bytes(rest));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = special.split_first() else {
+            break;
+        };
+        rest = after;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -151,8 +152,23 @@ pub fn write_str(out: &mut Vec<u8>, text: &str) {
             }
         }
     }
-    out.extend_from_slice(&bytes[written..]);
     out.push(b'"');
+}
+
+/// How many of the first bytes need no escape. Sixteen at a time, so that the compiler compares them at once:
+/// byte by byte it was a third of the cost of writing a record.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    const AT_ONCE: usize = 16;
+    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let mut n = 0;
+    for chunk in bytes.chunks_exact(AT_ONCE) {
+        if chunk.iter().fold(false, |any, &byte| any | special(byte)) {
+            break;
+        }
+        n += AT_ONCE;
+    }
+    let rest = bytes[n..].iter();
+    n + rest.take_while(|&&byte| !special(byte)).count()
 }
 
 /// Writes a whole number.
@@ -220,6 +236,11 @@ mod tests {
         check(b"plain", r#""plain""#);
         check(b"a\"b\\c\n\x01\x1f", r#""a\"b\\c\n\u0001\u001f""#);
         check("é".as_bytes(), "\"é\"");
+        check(b"0123456789abcdef\"", r#""0123456789abcdef\"""#);
+        check(
+            b"0123456\\89abcdef0123456789abcdef",
+            r#""0123456\\89abcdef0123456789abcdef""#,
+        );
         check(&[0xff], r#"{"b64":"/w=="}"#);
         check(&[0xff, 0xfe], r#"{"b64":"//4="}"#);
         check(&[0xff, 0xfe, 0xfd], r#"{"b64":"//79"}"#);
