@@ -585,6 +585,9 @@ fn a_receiver_that_never_reads_holds_nothing_up() {
         (n(&sensor.ledger()) >= n(&first) + 500).then_some(())
     });
     assert!(sensor.anon_bytes() < 48 << 20, "{} bytes", sensor.anon_bytes());
+    // `timeout` and some supervisors signal a process and then its group: that is one wish to end in order.
+    sensor.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(50));
     let (status, took) = sensor.stop();
     // `drain_timeout` is 2 s in these tests.
     println!("ended after {took:?}");

@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// A request to end that all parts of a process share. A second signal ends the process at once.
+/// Two signals closer than this are one wish: `timeout` and some supervisors signal a process and then its group.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
+/// A request to end that all parts of a process share. A second signal, half a second later or more, ends the
+/// process at once.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Arc<Inner>);
 
@@ -52,7 +56,12 @@ impl Shutdown {
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
+                let mut last: Option<Instant> = None;
                 for signal in signals.forever() {
+                    let now = Instant::now();
+                    if last.replace(now).is_some_and(|last| now < last + ONE_WISH) {
+                        continue;
+                    }
                     if requested.is_requested() {
                         tracing::warn!("second signal {signal}: ending at once");
                         std::process::exit(i32::from(crate::exit::FAILED));
