@@ -24,6 +24,8 @@ const LOSSES: &str = "sensor_connections_lost_total";
 const EVENTS: &str = "sensor_events_total";
 /// Events not acknowledged yet.
 const EVENTS_PENDING: &str = "sensor_events_pending";
+/// Connections by how far they came: `step` is `opened`, `reported` or `closed`.
+const CONNECTIONS_TOTAL: &str = "sensor_connections_total";
 /// Connections by `state`: `opening`, `tracked`.
 const CONNECTIONS: &str = "sensor_connections";
 /// Memory for parts of hellos.
@@ -94,6 +96,7 @@ pub(crate) struct Metrics {
     losses: IntCounterVec,
     events: IntCounterVec,
     events_pending: IntGauge,
+    connections_total: IntCounterVec,
     connections: prometheus::IntGaugeVec,
     reassembly_bytes: IntGauge,
     connected: IntGauge,
@@ -135,6 +138,11 @@ impl Metrics {
             losses: counters(LOSSES, "connections let go without a report, by reason", "reason")?,
             events: counters(EVENTS, "events by what became of them", "outcome")?,
             events_pending: gauge(EVENTS_PENDING, "events not acknowledged yet")?,
+            connections_total: counters(
+                CONNECTIONS_TOTAL,
+                "connections for which state was opened, that were reported, whose end was reported",
+                "step",
+            )?,
             connections,
             reassembly_bytes: gauge(REASSEMBLY_BYTES, "memory for parts of hellos")?,
             connected: gauge(CONNECTED, "1 while the receiver listens")?,
@@ -172,6 +180,13 @@ impl Metrics {
         );
         advance(&self.frames_cut, flow.frames_cut);
         advance(&self.hellos, flow.hellos);
+        for (step, total) in [
+            ("opened", flow.opened),
+            ("reported", flow.reported),
+            ("closed", flow.closed),
+        ] {
+            advance(&self.connections_total.with_label_values(&[step]), total);
+        }
         for reason in Loss::ALL {
             advance(
                 &self.losses.with_label_values(&[reason.name()]),
