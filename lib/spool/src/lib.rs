@@ -1,13 +1,13 @@
 //! Sealed segments on disk: checksummed, ordered, bounded, exact after kill -9 at any point.
 //!
 //! ```text
-//! dir/lock                  held while a process uses the folder
+//! dir/lock                       held while a process uses the folder
 //! dir/00000000000000000007.seg   a sealed segment
-//! dir/*.tmp                 a segment that was being written; removed at the next start
-//! dir/*.corrupt             a segment whose checksum is wrong; kept for a person, counted
-//! dir/marks                 meta of the newest segment ever sealed, once that was removed
+//! dir/00000000000000000007.marks meta of the newest segment ever sealed, once that was removed
+//! dir/*.tmp                      a segment that was being written; removed at the next start
+//! dir/*.corrupt                  a file whose checksum is wrong; kept for a person, counted
 //!
-//! segment = magic (8), length of meta (4), length of payload (8), CRC-32 of both (4), meta, payload
+//! segment = header with lengths and two checksums (28 bytes), meta, payload
 //! ```
 //!
 //! Read [`Spool::seal`] first. What the rest relies on: when `seal` returned, the segment is there

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::file::{self, CorruptSegment, HEADER_BYTES};
+use crate::file::{self, CorruptSegment, HEADER_BYTES, Header};
+
+/// Most ids that are ever given: a million a second for a hundred thousand years.
+const MAX_ID: u64 = u64::MAX / 4;
 
 /// Number of a segment; ascends for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,6 +78,16 @@ pub enum OpenError {
     /// Another process uses the folder.
     #[error("spool {0:?} is in use by another process: stop that one or set another folder")]
     Locked(PathBuf),
+    /// Another version of this program wrote a segment; nothing was touched.
+    #[error(
+        "segment {path:?} has version {version} of the layout: let the program that wrote it empty the spool, or set another folder"
+    )]
+    Version {
+        /// The segment.
+        path: PathBuf,
+        /// Its version.
+        version: u8,
+    },
     /// The folder cannot be used.
     #[error("spool {dir:?} cannot be used: give the process the right to write there, or set another folder")]
     Io {
@@ -130,6 +143,8 @@ pub struct Spool {
     next_id: u64,
     last_meta: Option<Vec<u8>>,
     newest: Option<SegmentId>,
+    /// The segment whose meta is kept though it was removed.
+    marks: Option<SegmentId>,
     recovery: Recovery,
     counters: Counters,
     _lock: File,
@@ -151,6 +166,13 @@ impl Spool {
             .mode(0o700)
             .create(&dir)
             .map_err(io_error)?;
+        if config.fsync
+            && let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty())
+        {
+            File::open(parent)
+                .and_then(|parent| parent.sync_all())
+                .map_err(io_error)?;
+        }
         let lock = OpenOptions::new()
             .create(true)
             .write(true)
@@ -171,20 +193,25 @@ impl Spool {
             next_id: 1,
             last_meta: None,
             newest: None,
+            marks: None,
             recovery: Recovery::default(),
             counters: Counters::default(),
             _lock: lock,
         };
-        spool.recover().map_err(io_error)?;
+        spool.recover().map_err(|error| match error {
+            RecoverError::Version(path, version) => OpenError::Version { path, version },
+            RecoverError::Io(source) => io_error(source),
+        })?;
         Ok(spool)
     }
 
-    fn recover(&mut self) -> io::Result<()> {
-        for entry in std::fs::read_dir(&self.dir)? {
-            let entry = entry?;
+    fn recover(&mut self) -> Result<(), RecoverError> {
+        // Read to the end first: what is put aside below would come by again.
+        let entries: Vec<_> = std::fs::read_dir(&self.dir)?.collect::<io::Result<_>>()?;
+        let mut marks = Vec::new();
+        for entry in entries {
             let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let Some((stem, kind)) = name.split_once('.') else {
+            let Some((stem, kind)) = name.to_str().and_then(|name| name.split_once('.')) else {
                 continue;
             };
             if kind == "tmp" {
@@ -192,46 +219,76 @@ impl Spool {
                 self.recovery.temps_removed += 1;
                 continue;
             }
-            let Ok(id) = stem.parse::<u64>() else { continue };
-            self.next_id = self.next_id.max(id.saturating_add(1));
-            if kind == "seg" {
-                self.segments.insert(SegmentId(id), entry.metadata()?.len());
+            let Some(id) = id_of(stem) else { continue };
+            self.next_id = self.next_id.max(id.0.saturating_add(1));
+            match kind {
+                "seg" => match read_meta_of(&self.path(id))? {
+                    Ok((_, length)) => {
+                        self.segments.insert(id, length);
+                    }
+                    Err(corrupt) => self.put_aside_at_start(&self.path(id), corrupt)?,
+                },
+                "marks" => marks.push(id),
+                _ => {}
             }
         }
         self.bytes = self.segments.values().sum();
-        if let Some((id, meta)) = self.read_marks() {
-            self.next_id = self.next_id.max(id.saturating_add(1));
-            self.last_meta = Some(meta);
-            self.newest = Some(SegmentId(id));
-        }
-        // The newest sound segment says more than the marks, which were written before it.
-        let ids: Vec<_> = self.segments.keys().rev().copied().collect();
-        for id in ids {
-            if self.newest.is_some_and(|newest| newest >= id) {
-                break;
-            }
-            if let Ok(segment) = self.read(id) {
-                self.last_meta = Some(segment.meta);
-                self.newest = Some(id);
-                break;
-            }
-        }
+        marks.sort_unstable();
+        self.take_up_marks(marks)?;
+        self.take_up_newest()?;
         self.recovery.segments = self.segments.len();
         self.recovery.bytes = self.bytes;
         self.recovery.quarantined = usize::try_from(self.counters.quarantined).unwrap_or(usize::MAX);
         Ok(())
     }
 
-    /// The marks file: the id as eight bytes and the meta, in the form of a segment.
-    fn read_marks(&self) -> Option<(u64, Vec<u8>)> {
-        let bytes = std::fs::read(self.dir.join("marks")).ok()?;
-        match file::parse(&bytes) {
-            Ok((meta, payload)) => Some((u64::from_le_bytes(payload.try_into().ok()?), meta.to_vec())),
-            Err(error) => {
-                tracing::error!("marks of spool {:?} are damaged: {error}", self.dir);
-                None
+    /// The newest sound marks count, older ones are left over from a crash.
+    fn take_up_marks(&mut self, mut ascending: Vec<SegmentId>) -> Result<(), RecoverError> {
+        while let Some(id) = ascending.pop() {
+            let path = self.marks_path(id);
+            match read_meta_of(&path)? {
+                Ok((meta, _)) => {
+                    self.last_meta = Some(meta);
+                    self.newest = Some(id);
+                    self.marks = Some(id);
+                    break;
+                }
+                Err(corrupt) => self.put_aside_at_start(&path, corrupt)?,
             }
         }
+        for id in ascending {
+            std::fs::remove_file(self.marks_path(id))?;
+        }
+        Ok(())
+    }
+
+    /// The newest sound segment says more than the marks, if those are older. A damaged one says nothing:
+    /// what it held is to come again from its producers, if they still have it.
+    fn take_up_newest(&mut self) -> Result<(), RecoverError> {
+        let ids: Vec<_> = self.segments.keys().rev().copied().collect();
+        for id in ids {
+            if self.newest.is_some_and(|newest| newest >= id) {
+                break;
+            }
+            match self.read(id) {
+                Ok(segment) => {
+                    self.last_meta = Some(segment.meta);
+                    self.newest = Some(id);
+                    break;
+                }
+                Err(ReadError::Corrupt(_) | ReadError::Missing) => {}
+                Err(ReadError::Io(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn put_aside_at_start(&mut self, path: &Path, corrupt: CorruptSegment) -> Result<(), RecoverError> {
+        if let CorruptSegment::Version(version) = corrupt {
+            return Err(RecoverError::Version(path.to_owned(), version));
+        }
+        self.put_aside(path, corrupt)?;
+        Ok(())
     }
 
     /// What the start found.
@@ -283,7 +340,7 @@ impl Spool {
         }
         let id = SegmentId(self.next_id);
         self.write_whole(&self.path(id), meta, payload).map_err(|error| {
-            if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded {
+            if is_full(&error) {
                 self.counters.no_space += 1;
                 SealError::NoSpace
             } else {
@@ -301,6 +358,8 @@ impl Spool {
 
     /// Temporary file, fsync, rename, fsync of the folder; nothing is left on failure.
     fn write_whole(&self, path: &Path, meta: &[u8], payload: &[&[u8]]) -> io::Result<()> {
+        let header = file::header(meta, payload)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the meta has 4 GiB or more"))?;
         let temporary = path.with_extension("tmp");
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new()
@@ -309,7 +368,7 @@ impl Spool {
                 .truncate(true)
                 .mode(0o600)
                 .open(&temporary)?;
-            file.write_all(&file::header(meta, payload))?;
+            file.write_all(&header)?;
             file.write_all(meta)?;
             payload.iter().try_for_each(|part| file.write_all(part))?;
             if self.config.fsync {
@@ -350,47 +409,37 @@ impl Spool {
                 payload: payload.to_vec(),
             }),
             Err(corrupt) => {
-                self.put_aside(id).map_err(ReadError::Io)?;
+                let path = self.path(id);
+                self.put_aside(&path, corrupt).map_err(ReadError::Io)?;
+                if let Some(bytes) = self.segments.remove(&id) {
+                    self.bytes -= bytes;
+                }
                 Err(ReadError::Corrupt(corrupt))
             }
         }
     }
 
-    /// Reads the meta alone; its checksum is checked by [`Spool::read`] only.
+    /// Reads the meta alone and checks it; the payload is checked by [`Spool::read`] only.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn read_meta(&self, id: SegmentId) -> Result<Vec<u8>, ReadError> {
-        let read = || -> io::Result<Result<Vec<u8>, CorruptSegment>> {
-            let mut file = File::open(self.path(id))?;
-            let mut header = [0; HEADER_BYTES];
-            file.read_exact(&mut header)?;
-            let length = match file::meta_bytes(&header) {
-                Ok(length) => length,
-                Err(corrupt) => return Ok(Err(corrupt)),
-            };
-            if length as u64 > file.metadata()?.len() {
-                return Ok(Err(CorruptSegment::Header));
-            }
-            let mut meta = vec![0; length];
-            file.read_exact(&mut meta)?;
-            Ok(Ok(meta))
-        };
-        match read() {
-            Ok(Ok(meta)) => Ok(meta),
+        match read_meta_of(&self.path(id)) {
+            Ok(Ok((meta, _))) => Ok(meta),
             Ok(Err(corrupt)) => Err(ReadError::Corrupt(corrupt)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::Missing),
             Err(error) => Err(ReadError::Io(error)),
         }
     }
 
-    fn put_aside(&mut self, id: SegmentId) -> io::Result<()> {
-        let path = self.path(id);
-        std::fs::rename(&path, path.with_extension("corrupt"))?;
-        if let Some(bytes) = self.segments.remove(&id) {
-            self.bytes -= bytes;
-        }
+    /// Renames a damaged file, so that a person can look at it, and says so.
+    fn put_aside(&mut self, path: &Path, corrupt: CorruptSegment) -> io::Result<()> {
+        let aside = path.with_extension("corrupt");
+        std::fs::rename(path, &aside)?;
         self.counters.quarantined += 1;
+        tracing::error!(
+            "spool: {path:?} is damaged ({corrupt}) and was put aside as {aside:?}: check the disk, then remove the file"
+        );
         Ok(())
     }
 
@@ -402,21 +451,87 @@ impl Spool {
         let Some(&bytes) = self.segments.get(&id) else {
             return Ok(());
         };
-        if self.newest == Some(id)
-            && let Some(meta) = &self.last_meta
-        {
-            self.write_whole(&self.dir.join("marks"), meta, &[&id.0.to_le_bytes()])?;
+        if self.newest == Some(id) {
+            self.turn_into_marks(id)?;
+        } else {
+            std::fs::remove_file(self.path(id))?;
         }
-        std::fs::remove_file(self.path(id))?;
         self.segments.remove(&id);
         self.bytes -= bytes;
         self.counters.removed += 1;
         Ok(())
     }
 
+    /// Keeps the meta of the newest segment and removes the rest of it. On a full disk there is no room for
+    /// another file: then the segment itself becomes the marks, and its space is free when the next ones come.
+    fn turn_into_marks(&mut self, id: SegmentId) -> io::Result<()> {
+        let (path, marks) = (self.path(id), self.marks_path(id));
+        let meta = self.last_meta.as_deref().unwrap_or_default();
+        match self.write_whole(&marks, meta, &[]) {
+            Ok(()) => std::fs::remove_file(&path)?,
+            Err(error) if is_full(&error) => std::fs::rename(&path, &marks)?,
+            Err(error) => return Err(error),
+        }
+        if let Some(older) = self.marks.replace(id)
+            && older != id
+            && let Err(error) = std::fs::remove_file(self.marks_path(older))
+        {
+            tracing::debug!(
+                "older marks of spool {:?} stay until the next start: {error}",
+                self.dir
+            );
+        }
+        Ok(())
+    }
+
+    fn marks_path(&self, id: SegmentId) -> PathBuf {
+        self.path(id).with_extension("marks")
+    }
+
     fn path(&self, id: SegmentId) -> PathBuf {
         self.dir.join(format!("{:020}.seg", id.0))
     }
+}
+
+/// Why a start failed.
+enum RecoverError {
+    Version(PathBuf, u8),
+    Io(io::Error),
+}
+
+impl From<io::Error> for RecoverError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The id in a name that this program gave; of other files nothing is known.
+fn id_of(stem: &str) -> Option<SegmentId> {
+    let id = stem.parse().ok().filter(|id| *id <= MAX_ID)?;
+    (stem == format!("{id:020}")).then_some(SegmentId(id))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Meta and length of a segment, if what it begins with is sound and it is as long as it says.
+fn read_meta_of(path: &Path) -> io::Result<Result<(Vec<u8>, u64), CorruptSegment>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut start = Vec::with_capacity(HEADER_BYTES);
+    (&mut file).take(HEADER_BYTES as u64).read_to_end(&mut start)?;
+    let header = match Header::parse(&start).and_then(|header| header.check_length(length).map(|()| header)) {
+        Ok(header) => header,
+        Err(corrupt) => return Ok(Err(corrupt)),
+    };
+    // The file is that long, so the length is no lie that costs memory.
+    let mut meta = Vec::with_capacity(header.meta_bytes as usize);
+    file.take(header.meta_bytes.into()).read_to_end(&mut meta)?;
+    Ok(header.check_meta(&meta).map(|()| (meta, length)))
 }
 
 #[cfg(test)]
@@ -483,7 +598,7 @@ mod tests {
         let first = spool.seal(b"", &[&[0; 50]]).unwrap();
         assert!(matches!(
             spool.seal(b"", &[&[0; 50]]),
-            Err(SealError::Full { needed: 74, free: 26 })
+            Err(SealError::Full { needed: 78, free: 22 })
         ));
         spool.remove(first).unwrap();
         assert_eq!(spool.bytes(), 0);
@@ -507,7 +622,7 @@ mod tests {
         let mut spool = open(dir.path());
         let expected = Recovery {
             segments: 1,
-            bytes: 29,
+            bytes: 33,
             temps_removed: 1,
             quarantined: 1,
         };
