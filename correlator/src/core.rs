@@ -54,6 +54,13 @@ impl KnownProducer {
         self.slot
     }
 
+    /// Puts its names into a head, whatever the event itself says.
+    pub(crate) fn stamp(&self, head: &mut Head<'_>) {
+        head.source = self.key.source.clone();
+        head.node = self.key.node.clone();
+        head.boot = self.key.boot;
+    }
+
     /// Its host.
     pub(crate) fn node(&self) -> std::borrow::Cow<'_, str> {
         self.key.node.to_str_lossy()

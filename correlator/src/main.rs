@@ -13,6 +13,7 @@ mod ledger;
 mod metrics;
 mod outbox;
 mod payload;
+mod record;
 mod redact;
 mod replay;
 mod run;
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
 use ja4_common::exit::{self, Failure};
 
 use crate::config::CorrelatorConfig;
+use crate::run::Recording;
 
 /// Joins HTTP requests with the TLS connections that they came on.
 #[derive(Debug, Parser)]
@@ -47,6 +49,18 @@ enum Command {
         /// Print the configuration with all defaults and end.
         #[arg(long)]
         print_config: bool,
+    },
+    /// Live as `run`, and every event with its arrival into two files, for replaying an incident; secrets are replaced.
+    Record {
+        /// Configuration file (YAML), as for run.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where events of sensors go; must not be there.
+        #[arg(long, value_name = "FILE")]
+        tls: PathBuf,
+        /// Where events of HTTP sources go; must not be there.
+        #[arg(long, value_name = "FILE")]
+        http: PathBuf,
     },
     /// JSON events a CPU second through decoding, join and rows, beside the floors, as one JSON line.
     Bench {
@@ -82,9 +96,10 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
             if *print_config {
                 print(&config)
             } else {
-                run::run(&config)
+                run::run(&config, None)
             }
         }
+        Command::Record { config, tls, http } => run::run(&load(config)?, Some(Recording { tls, http })),
         Command::Bench { events, loops } => bench::run(*events, *loops, &mut std::io::stdout().lock()),
         Command::Replay { tls, http, config } => {
             let config = config.as_deref().map(load).transpose()?.unwrap_or_default();

@@ -77,8 +77,13 @@ impl Redactor {
             if !SECRET_HEADERS
                 .iter()
                 .any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
-                || is_redacted(value)
             {
+                continue;
+            }
+            if let Some(hash) = redacted_before(value.as_bytes()) {
+                if session == 0 || name.eq_ignore_ascii_case(b"cookie") {
+                    session = hash;
+                }
                 continue;
             }
             if session == 0 || name.eq_ignore_ascii_case(b"cookie") {
@@ -117,7 +122,7 @@ impl Redactor {
         let is_secret = |pair: &[u8]| {
             let (key, value) = split_pair(pair);
             !value.is_empty()
-                && !value.starts_with(b"hmac:")
+                && redacted_before(value).is_none()
                 && self
                     .query_keys
                     .iter()
@@ -157,10 +162,14 @@ impl Redactor {
     }
 }
 
-/// A value that one of our processes has redacted before, on another node.
-fn is_redacted(value: &Text<'_>) -> bool {
-    let bytes = value.as_bytes();
-    bytes.len() == 21 && bytes.starts_with(b"hmac:") && bytes[5..].iter().all(u8::is_ascii_hexdigit)
+/// The hash of a value that one of our processes has redacted before, on another node or in a recording.
+fn redacted_before(value: &[u8]) -> Option<u64> {
+    let digits = value.strip_prefix(b"hmac:")?;
+    if digits.len() != 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let digits = std::str::from_utf8(digits).ok()?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {

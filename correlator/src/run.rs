@@ -1,6 +1,7 @@
 //! `ja4-correlator run`: sockets in, rows out, in one thread; the store is fed from another.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::core::{Core, Incoming, KnownProducer};
 use crate::ledger::{self, ReceiverDrops};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::record::Recorder;
 use crate::redact::{self, Redactor};
 use crate::settlement::ProducerKey;
 use crate::sinks::clickhouse::{Sender, SenderParts};
@@ -39,8 +41,17 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 /// First number that is not settled, by (source, node, boot): what a producer that connects is told.
 type Unsettled = Arc<Mutex<HashMap<(String, String, BootId), u64>>>;
 
-/// Runs until SIGTERM or SIGINT.
-pub(crate) fn run(config: &CorrelatorConfig) -> Result<(), Failure> {
+/// Files of a recording.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recording<'p> {
+    /// Where events of sensors go.
+    pub(crate) tls: &'p Path,
+    /// Where events of HTTP sources go.
+    pub(crate) http: &'p Path,
+}
+
+/// Runs until SIGTERM or SIGINT, and writes what comes in to a recording if one is asked for.
+pub(crate) fn run(config: &CorrelatorConfig, recording: Option<Recording<'_>>) -> Result<(), Failure> {
     ja4_common::logging::init(&config.process.log).map_err(Failure::wrong_use)?;
     let shutdown = Shutdown::install().map_err(Failure::failed)?;
     let registry = prometheus::Registry::new();
@@ -58,7 +69,7 @@ pub(crate) fn run(config: &CorrelatorConfig) -> Result<(), Failure> {
     if let Some(listen) = &config.process.admin {
         admin::Server::start(listen, Arc::clone(&admin)).map_err(Failure::failed)?;
     }
-    let mut process = Process::start(config, &shutdown, &admin, &metrics, latest)?;
+    let mut process = Process::start(config, recording, &shutdown, &admin, &metrics, latest)?;
     if let Some(path) = &config.process.ledger_file {
         admin::write_ledger_each_second(path.clone(), Arc::clone(&admin), shutdown.clone())
             .map_err(Failure::failed)?;
@@ -81,6 +92,7 @@ pub(crate) fn run(config: &CorrelatorConfig) -> Result<(), Failure> {
 struct Process {
     core: Core,
     writer: Writer,
+    recorder: Option<Recorder>,
     receiver: Receiver,
     producers: HashMap<OriginId, KnownProducer>,
     /// The receiver's number of a producer, by the settlement's.
@@ -97,6 +109,7 @@ struct Process {
 impl Process {
     fn start(
         config: &CorrelatorConfig,
+        recording: Option<Recording<'_>>,
         shutdown: &Shutdown,
         admin: &Arc<Admin>,
         metrics: &Metrics,
@@ -108,6 +121,9 @@ impl Process {
             &config.redaction.query_keys,
             &config.redaction.session_cookies,
         );
+        let recorder = recording
+            .map(|files| start_recorder(files, redactor.clone()))
+            .transpose()?;
         let (outbox, before) = open_outbox(config)?;
         let lines = open_lines(config)?;
         let seed = random_seed()?;
@@ -152,6 +168,7 @@ impl Process {
         Ok(Self {
             core,
             writer,
+            recorder,
             receiver,
             producers: HashMap::new(),
             origins: HashMap::new(),
@@ -194,6 +211,9 @@ impl Process {
         if now.duration_since(self.published) >= PUBLISH_EVERY {
             self.published = now;
             self.writer.flush_lines();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.flush();
+            }
             self.publish();
         }
     }
@@ -237,6 +257,9 @@ impl Process {
         let producer = producer.clone();
         let now = clock::now();
         for frame in frames.frames() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.event(&producer, frames.peer.role, &frame);
+            }
             let event = Incoming {
                 json: frame.bytes,
                 kind: frame.kind,
@@ -250,7 +273,10 @@ impl Process {
 
     fn publish(&self) {
         let drops = receiver_drops(&self.receiver);
-        let ledger = ledger::ledger(&self.core, &self.writer, &drops, self.durability);
+        let mut ledger = ledger::ledger(&self.core, &self.writer, &drops, self.durability);
+        ledger
+            .stages
+            .extend(self.recorder.iter().flat_map(Recorder::stages));
         let memory = self.core.memory();
         self.metrics.connections.set(gauge(memory.connections));
         self.metrics.pending_requests.set(gauge(memory.pending_requests));
@@ -305,6 +331,9 @@ impl Process {
         );
         self.publish();
         self.writer.stop_lines();
+        if let Some(recorder) = self.recorder.take() {
+            recorder.stop();
+        }
         self.receiver.shutdown();
         tracing::info!("stopped");
     }
@@ -338,6 +367,16 @@ fn open_outbox(config: &CorrelatorConfig) -> Result<(Option<Outbox>, Option<Segm
             Ok((Some(outbox), last))
         }
     }
+}
+
+fn start_recorder(files: Recording<'_>, redactor: Redactor) -> Result<Recorder, Failure> {
+    Recorder::start(files.tls, files.http, redactor).map_err(|error| {
+        Failure::failed(format!(
+            "recording into {} and {} cannot begin, neither may be there and both folders must be writable: {error}",
+            files.tls.display(),
+            files.http.display()
+        ))
+    })
 }
 
 fn open_lines(config: &CorrelatorConfig) -> Result<Vec<Lines>, Failure> {

@@ -207,7 +207,9 @@ impl Writer {
 
     /// Ends the sinks of lines.
     pub(crate) fn stop_lines(&mut self) {
-        self.lines.drain(..).for_each(Lines::stop);
+        for lines in self.lines.drain(..) {
+            lines.stop();
+        }
     }
 
     pub(crate) fn flush_lines(&mut self) {

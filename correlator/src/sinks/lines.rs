@@ -1,6 +1,7 @@
 //! Writes records as JSON lines to a file or to stdout, from a queue of its own that drops the newest when full.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub(crate) enum Target {
     /// A file, appended to.
     File(PathBuf),
+    /// A file that must not be there yet, and the name of its stage in the ledger.
+    Recording { path: PathBuf, name: &'static str },
     /// Standard output.
     Stdout,
 }
@@ -51,13 +54,19 @@ impl Lines {
     /// # Errors
     /// If the file cannot be opened or no thread be started.
     pub(crate) fn start(target: &Target) -> std::io::Result<Self> {
+        let mut options = std::fs::OpenOptions::new();
         let out: Box<dyn Write + Send> = match target {
-            Target::File(path) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?),
+            // What clients did is nobody else's business.
+            Target::File(path) => Box::new(options.create(true).append(true).mode(0o600).open(path)?),
+            Target::Recording { path, .. } => {
+                Box::new(options.create_new(true).write(true).mode(0o600).open(path)?)
+            }
             Target::Stdout => Box::new(std::io::stdout()),
         };
         let name = match target {
-            Target::File(_) => "file",
-            Target::Stdout => "stdout",
+            Target::File(_) => "file.records",
+            Target::Recording { name, .. } => name,
+            Target::Stdout => "stdout.records",
         };
         let (queue, chunks) = sync_channel(QUEUE_CHUNKS);
         let counts = Arc::new(LineCounts::default());
@@ -103,7 +112,7 @@ impl Lines {
     /// The sink as a stage of the ledger.
     pub(crate) fn stage(&self) -> Stage {
         let counts = &self.counts;
-        let mut stage = Stage::new(format!("{}.records", self.name));
+        let mut stage = Stage::new(self.name);
         // What came later is read first, so that a row under way is never counted out before in.
         stage.drop_for("queue_full", counts.overflow.load(Ordering::Acquire));
         stage.drop_for("write_failed", counts.failed.load(Ordering::Acquire));
@@ -115,8 +124,8 @@ impl Lines {
         stage
     }
 
-    /// Writes all that is queued and ends the writer.
-    pub(crate) fn stop(mut self) {
+    /// Writes all that is queued and ends the writer; the last counts.
+    pub(crate) fn stop(mut self) -> Stage {
         self.flush();
         drop(self.queue.take());
         if let Some(writer) = self.writer.take()
@@ -124,6 +133,7 @@ impl Lines {
         {
             tracing::error!("writer of lines ended badly");
         }
+        self.stage()
     }
 }
 
@@ -137,7 +147,7 @@ fn write_all(mut out: Box<dyn Write + Send>, chunks: &Receiver<(Vec<u8>, u64)>, 
             Err(error) => {
                 counts.failed.fetch_add(rows, Ordering::Relaxed);
                 if !std::mem::replace(&mut said, true) {
-                    tracing::error!("joined records cannot be written, they are counted as dropped: {error}");
+                    tracing::error!("records cannot be written, they are counted as dropped: {error}");
                 }
             }
         }

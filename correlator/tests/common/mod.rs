@@ -379,9 +379,14 @@ impl Correlator {
 
     /// Starts it with the configuration that is in `folder`.
     pub fn start_configured(folder: &Path) -> Self {
+        Self::start_as(folder, &["run".to_owned()])
+    }
+
+    /// The same with another command, whose options are given without `--config`.
+    pub fn start_as(folder: &Path, command: &[String]) -> Self {
         let correlator = Self {
             folder: folder.to_owned(),
-            child: spawn_correlator(folder),
+            child: spawn_correlator(folder, command),
         };
         correlator.wait_ready();
         correlator
@@ -449,7 +454,7 @@ impl Correlator {
 
     /// Starts the process again; it need not be ready.
     pub fn spawn_again(&mut self) {
-        self.child = spawn_correlator(&self.folder);
+        self.child = spawn_correlator(&self.folder, &["run".to_owned()]);
     }
 
     #[track_caller]
@@ -498,9 +503,10 @@ impl Drop for Correlator {
     }
 }
 
-fn spawn_correlator(folder: &Path) -> Child {
+fn spawn_correlator(folder: &Path, command: &[String]) -> Child {
     Command::new(program("ja4-correlator"))
-        .args(["run", "--config"])
+        .args(command)
+        .arg("--config")
         .arg(folder.join("correlator.yaml"))
         .stdout(Stdio::null())
         .stderr(log_file(&folder.join("correlator.log")))
