@@ -152,6 +152,8 @@ pub(crate) enum Input {
         pcap: PathBuf,
         http: Option<PathBuf>,
         offset_ns: i64,
+        /// It stands in for live input: the pipeline goes on when it is read, so that one can look at the rows.
+        stays: bool,
     },
 }
 
@@ -183,14 +185,14 @@ fn check_files(options: &Options) -> anyhow::Result<()> {
 /// As asked; without the right to capture, the recording that comes with us takes the place of live input.
 fn choose_input(options: &Options, layout: &Layout, sensor: &Path, output: &Output) -> anyhow::Result<Input> {
     if let Some(pcap) = &options.pcap {
-        return record_input(pcap.clone(), options.http.clone());
+        return record_input(pcap.clone(), options.http.clone(), false);
     }
     if let CaptureRight::None { mend } = capture::right(sensor) {
         output.line("ja4", &format!("this user may not capture packets; type: {mend}"));
         output.line("ja4", "going on with a recorded capture");
         let (packets, requests) = layout.recording();
         recording::unpack(&packets, &requests)?;
-        return record_input(packets, Some(requests));
+        return record_input(packets, Some(requests), true);
     }
     Ok(match &options.interface {
         Some(interface) => Input::Interface(interface.clone()),
@@ -201,13 +203,14 @@ fn choose_input(options: &Options, layout: &Layout, sensor: &Path, output: &Outp
     })
 }
 
-fn record_input(pcap: PathBuf, http: Option<PathBuf>) -> anyhow::Result<Input> {
+fn record_input(pcap: PathBuf, http: Option<PathBuf>, stays: bool) -> anyhow::Result<Input> {
     let offset_ns = recording::offset_to_now_ns(&pcap, http.as_deref(), SystemTime::now())?
         .ok_or_else(|| WrongUse(format!("{} has no packet", pcap.display())))?;
     Ok(Input::Recording {
         pcap,
         http,
         offset_ns,
+        stays,
     })
 }
 
@@ -251,6 +254,7 @@ impl Pipeline {
         self.say_where(layout, input);
         let started = Instant::now();
         let mut last_line = started;
+        let mut has_said = false;
         while !self.shutdown.is_requested() {
             self.supervisor.pump()?;
             let now = Instant::now();
@@ -258,10 +262,20 @@ impl Pipeline {
                 last_line = now;
                 self.output.live(&self.status_line(now.duration_since(started)));
             }
-            if run_for.is_some_and(|run_for| now.duration_since(started) >= run_for)
-                || self.input_is_read(input)
-            {
+            if run_for.is_some_and(|run_for| now.duration_since(started) >= run_for) {
                 break;
+            }
+            if self.input_is_read(input) {
+                if !matches!(input, Input::Recording { stays: true, .. }) {
+                    break;
+                }
+                if !has_said {
+                    has_said = true;
+                    self.output.line(
+                        "ja4",
+                        "the recording is read; the store goes on answering until ctrl-C",
+                    );
+                }
             }
         }
         Ok(())
