@@ -317,24 +317,26 @@ impl TrackedTable {
         gone
     }
 
-    /// Removes the least recently seen of a sample.
+    /// Removes the least recently seen of a sample, rather one that nothing confirmed: a flood of forged hellos
+    /// must not drive out real connections.
     fn evict(&mut self, now_s: u32) -> Option<Tracked> {
-        let mut oldest: Option<(u32, usize)> = None;
+        let mut first: Option<(bool, u32, usize)> = None;
         let mut n_seen = 0;
         for _ in 0..self.tags.len() {
             self.hand = self.after(self.hand);
             if self.tags[self.hand] == 0 {
                 continue;
             }
-            let age_s = self.get(self.hand).age_s(now_s);
-            let candidate = (age_s, self.hand);
-            oldest = Some(oldest.map_or(candidate, |known| known.max(candidate)));
+            let tracked = self.get(self.hand);
+            let is_unsure = tracked.confirmed() == Confirmed::None;
+            let candidate = (is_unsure, tracked.age_s(now_s), self.hand);
+            first = Some(first.map_or(candidate, |known| known.max(candidate)));
             n_seen += 1;
             if n_seen == EVICTION_SAMPLE {
                 break;
             }
         }
-        oldest.map(|(_, at)| self.remove_at(at))
+        first.map(|(_, _, at)| self.remove_at(at))
     }
 
     /// Looks at up to `n_slots` and removes one connection that was silent for more than `idle_s`. Takes

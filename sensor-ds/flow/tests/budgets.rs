@@ -91,3 +91,28 @@ fn one_key_cannot_fill_the_table() {
     }
     assert!(rig.table.n_opening() <= 4);
 }
+
+#[test]
+fn a_flood_of_lone_hellos_spares_confirmed_connections() {
+    let settings = FlowSettings {
+        n_opening_max: 100,
+        n_tracked_max: 1000,
+        ..FlowSettings::default()
+    };
+    let mut rig = Rig::new(settings);
+    let mut real: Vec<Talk> = (0..300).map(talk).collect();
+    for talk in &mut real {
+        rig.connect(talk);
+    }
+    let mut evicted = 0;
+    for n in 1000..6000 {
+        let events = rig.feed(&talk(n).client(ACK, &hello(3)));
+        // Connection numbers from 0: the real ones came first.
+        evicted += events
+            .iter()
+            .filter(|event| matches!(event, sensor_flow::FlowEvent::Close { conn, .. } if conn.0 < 300))
+            .count();
+    }
+    assert_eq!(rig.table.n_tracked(), 1000);
+    assert!(evicted <= 3, "{evicted} of 300 real connections were driven out");
+}

@@ -26,6 +26,10 @@ use crate::rights;
 /// How often counts are published, and the longest sleep without frames.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Turns in which the rings are emptied before the wall clock moves the timers; with more to read, the
+/// times of frames move them.
+const TURNS_PER_TICK_MAX: usize = 64;
+
 /// How long frames are still read after a stop request.
 const LAST_READ_MAX: Duration = Duration::from_secs(1);
 
@@ -207,8 +211,12 @@ impl Sensor {
                 self.wait(&captures)?;
             }
             if self.published_at.elapsed() >= PUBLISH_INTERVAL {
-                self.pipeline.run_timers(wall_now());
-                self.send_events();
+                // While frames lie in a ring, time is theirs: what they continue must not be let go before.
+                let is_drained = (0..TURNS_PER_TICK_MAX).any(|_| self.read_all(&mut captures) == 0);
+                if is_drained {
+                    self.pipeline.run_timers(wall_now());
+                    self.send_events();
+                }
                 captures.iter_mut().for_each(LiveCapture::retry);
                 self.publish_live(&mut captures);
             }
