@@ -33,7 +33,14 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "sensor: packets offline",
         floor: "1 000 000 packets per CPU second; 48 MB anonymous memory",
-        command: &["ja4-sensor", "bench", "testdata/demo/demo.pcap", "--loops", "20"],
+        command: &[
+            "ja4-sensor",
+            "bench",
+            "--mix",
+            "testdata/demo",
+            "--repetitions",
+            "400",
+        ],
     },
     Bench {
         name: "correlator: JSON events",
@@ -44,6 +51,11 @@ const BENCHES: &[Bench] = &[
         name: "correlator: join alone",
         floor: "500 000 events per CPU second at 1 000 000 live connections; 400 bytes a connection beside its payload",
         command: &["examples/engine_bench"],
+    },
+    Bench {
+        name: "transport: emit to receiver",
+        floor: "of 800 bytes, per CPU second on each side: 300 000 events on SEQPACKET, 600 000 on STREAM; beside it bare sends and receives",
+        command: &["examples/transport_bench"],
     },
 ];
 
