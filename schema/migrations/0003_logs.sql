@@ -1,5 +1,8 @@
 -- What happened: requests, hellos, corrections of joins, producers' status, refused rows.
 -- Partitioned by the day of arrival: a batch then touches one or two partitions whatever its rows claim as their time.
+-- min_level_for_wide_part 1: an insert is one file, not two for each column, and merges make the rest (100 000 requests take
+-- 250 instead of 458 ms of CPU and 100 instead of 300 MB; two days in one batch were beyond a statement's 500 MB).
+-- min_columns_to_activate_adaptive_write_buffer 1: merges begin each column with a buffer of 16 kB instead of 2 MB.
 -- kind: forward
 -- min_writer: 0.1.0
 
@@ -96,7 +99,7 @@ CREATE TABLE IF NOT EXISTS {logs}.http_logs{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toDate(recv_ts)
 ORDER BY (toStartOfHour(ts), src_ip, ja4, host, ts)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'one row per request, joined with its connection';
 
 -- key: hellos of one client, hellos of one connection, last hellos; the same reasons as http_logs.
@@ -148,7 +151,7 @@ CREATE TABLE IF NOT EXISTS {logs}.tls_logs{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toDate(recv_ts)
 ORDER BY (toStartOfHour(ts), src_ip, ja4, ts)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'one row per ClientHello';
 
 -- key: corrections of the requests of a window (joined to http_logs by boot and seq).
@@ -177,7 +180,7 @@ CREATE TABLE IF NOT EXISTS {logs}.join_corrections{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toDate(recv_ts)
 ORDER BY (boot, seq)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'connections that arrived after their request was written; http_logs keeps its row, so that nothing is counted twice';
 
 -- key: the ledger's equation per producer; the newest row of a key is the last status.
@@ -201,7 +204,7 @@ CREATE TABLE IF NOT EXISTS {logs}.source_status{local}{on_cluster}
 )
 ENGINE = {replicated}ReplacingMergeTree(recv_ts)
 ORDER BY (source, node, boot)
-SETTINGS {dedup_window} = 10000
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1
 COMMENT 'last status of each producer process beside what was received from it; read with FINAL';
 
 -- key: what was refused lately, newest days first.
@@ -222,5 +225,5 @@ CREATE TABLE IF NOT EXISTS {logs}.quarantine{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toDate(recv_ts)
 ORDER BY (table_name, recv_ts)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'rows that the store refused for their content, with the reason';

@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS {processing}.agg_host_ip_ja4_1h{local}{on_cluster}
 ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toDate(hour)
 ORDER BY (src_ip, ja4, host, hour)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'one client on one host in one hour';
 
 -- step: mv_agg_host_ip_ja4_1h
@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS {processing}.agg_header_fingerprint_1h{local}{on_clus
 ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toDate(hour)
 ORDER BY (hour, host, header_order_hash, ja4, ua_family, h2_fp)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'one header order with one JA4, claimed family and HTTP/2 fingerprint on one host in one hour';
 
 -- step: mv_agg_header_fingerprint_1h
@@ -165,7 +165,7 @@ CREATE TABLE IF NOT EXISTS {processing}.agg_traffic_1m{local}{on_cluster}
 ENGINE = {replicated}SummingMergeTree
 PARTITION BY toDate(minute)
 ORDER BY (minute, host)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'traffic of one host in one minute';
 
 -- step: mv_agg_traffic_1m
@@ -203,7 +203,7 @@ CREATE TABLE IF NOT EXISTS {processing}.agg_facet_1h{local}{on_cluster}
 ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toDate(hour)
 ORDER BY (dim, hour, value)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'one value of one facet in one hour';
 
 -- GROUPING SETS, not ARRAY JOIN: 0.63 against 1.65 microseconds a row.
@@ -251,7 +251,7 @@ CREATE TABLE IF NOT EXISTS {processing}.first_seen{local}{on_cluster}
 )
 ENGINE = {replicated}AggregatingMergeTree
 ORDER BY (kind, host, value_id)
-SETTINGS {dedup_window} = 10000
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1
 COMMENT 'first and last time of each JA4, user agent, autonomous system and header order on a host; no addresses';
 
 -- step: mv_first_seen
@@ -284,7 +284,7 @@ CREATE TABLE IF NOT EXISTS {processing}.agg_baseline_hour_of_week{local}{on_clus
 ENGINE = {replicated}SummingMergeTree
 PARTITION BY toDate(hour)
 ORDER BY (host, hour_of_week, hour)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'traffic of one host in one hour, filed by hour of the week: the median over five weeks is what is usual; no addresses';
 
 -- step: mv_agg_baseline_hour_of_week

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS {processing}.ml_detected_anomalies{local}{on_cluster}
 ENGINE = {replicated}ReplacingMergeTree(version)
 PARTITION BY toDate(detected_at)
 ORDER BY (src_ip, ja4, host, model_name)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'current state of each flagged client and model';
 
 -- key: detections of one client, days on which clients were flagged.
@@ -62,7 +62,7 @@ CREATE TABLE IF NOT EXISTS {processing}.ml_detection_events{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toDate(detected_at)
 ORDER BY (src_ip, ja4, host, detected_at)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'every detection, append-only: history and recurrence come from here';
 
 -- key: scores of one client and model over time.
@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS {processing}.ml_all_scores{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toDate(window_end)
 ORDER BY (src_ip, ja4, host, model_name, window_end)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'scores of clients that were active since the last cycle';
 
 -- key: scores of one group over time.
@@ -110,7 +110,7 @@ CREATE TABLE IF NOT EXISTS {processing}.ml_group_scores{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toDate(window_end)
 ORDER BY (group_kind, group_value, window_end)
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'scores of groups: what rotates addresses still shares these';
 
 -- key: one version of a model.
@@ -133,7 +133,7 @@ CREATE TABLE IF NOT EXISTS {processing}.ml_models{local}{on_cluster}
 )
 ENGINE = {replicated}ReplacingMergeTree(trained_at)
 ORDER BY (model_name, model_version)
-SETTINGS {dedup_window} = 10000
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1
 COMMENT 'saved models';
 
 -- key: which version of a model is active: the newest row.
@@ -150,7 +150,7 @@ CREATE TABLE IF NOT EXISTS {processing}.ml_model_activations{local}{on_cluster}
 )
 ENGINE = {replicated}MergeTree
 ORDER BY (model_name, activated_at)
-SETTINGS {dedup_window} = 10000
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1
 COMMENT 'which model version is active since when';
 
 -- key: the last cycles.
@@ -174,5 +174,5 @@ CREATE TABLE IF NOT EXISTS {processing}.ml_cycles{local}{on_cluster}
 ENGINE = {replicated}MergeTree
 PARTITION BY toYYYYMM(started_at)
 ORDER BY started_at
-SETTINGS {dedup_window} = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS {dedup_window} = 10000, min_level_for_wide_part = 1, min_columns_to_activate_adaptive_write_buffer = 1, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'what each cycle of the detector did';

@@ -66,6 +66,32 @@ async fn schema_verify_finds_the_exact_values() {
     drop_databases(&store).await;
 }
 
+/// What only reads shares one store: to migrate an empty one is most of such a test's time.
+#[tokio::test]
+async fn schema_of_a_fresh_store() {
+    let Some(store) = migrated_store("fresh").await else {
+        return;
+    };
+    schema_table_columns_match_the_builders(&store).await;
+    every_column_and_table_has_a_comment(&store).await;
+    every_table_that_an_insert_reaches_remembers_tokens(&store).await;
+    schema_queries_run_on_an_empty_store(&store).await;
+    database_schema_document_is_not_stale(&store).await;
+    drop_databases(&store).await;
+}
+
+#[tokio::test]
+async fn schema_of_a_full_store() {
+    let Some(store) = migrated_store("full").await else {
+        return;
+    };
+    fill(&store, 40_000).await;
+    aggregates_equal_their_recomputation(&store).await;
+    max_requests_per_sec_is_always_0(&store).await;
+    schema_queries_answer_on_a_full_store(&store).await;
+    drop_databases(&store).await;
+}
+
 /// Migrations whose statements may each run twice: what a kill between statement and record leads to.
 #[tokio::test]
 async fn schema_statements_may_run_twice() {
@@ -88,10 +114,7 @@ async fn child_that_applies() {
         return;
     };
     let (logs, processing) = names.split_once(',').unwrap();
-    let store = Store::new(
-        &common::store_url().unwrap(),
-        Names::new(logs, processing).unwrap(),
-    );
+    let store = Store::with_client(common::client_of_parent(), Names::new(logs, processing).unwrap());
     let timing = Timing {
         lease: Duration::from_millis(600),
         patience: Duration::from_secs(20),
@@ -110,6 +133,7 @@ async fn schema_is_resumed_after_kills_at_any_statement() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_that_applies"])
             .env("JA4_SCHEMA_CHILD", &names)
+            .envs(store.access())
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
@@ -449,23 +473,13 @@ async fn run(store: &Store, query: Query, overrides: &[(&str, &str)]) -> usize {
         .len()
 }
 
-#[tokio::test]
-async fn schema_queries_run_on_an_empty_store() {
-    let Some(store) = migrated_store("queriesempty").await else {
-        return;
-    };
+async fn schema_queries_run_on_an_empty_store(store: &Store) {
     for query in queries::all() {
-        run(&store, query, &[]).await;
+        run(store, query, &[]).await;
     }
-    drop_databases(&store).await;
 }
 
-#[tokio::test]
-async fn schema_queries_answer_on_a_full_store() {
-    let Some(store) = migrated_store("queriesfull").await else {
-        return;
-    };
-    fill(&store, 40_000).await;
+async fn schema_queries_answer_on_a_full_store(store: &Store) {
     let client = store
         .rows("SELECT toString(src_ip), toString(boot), toString(seq), toString(ts) FROM {logs}.http_logs WHERE (src_ip, ja4, host) IN (SELECT src_ip, ja4, host FROM {processing}.ml_all_scores) LIMIT 1", &[])
         .await
@@ -478,18 +492,12 @@ async fn schema_queries_answer_on_a_full_store() {
         ("ts", &ts),
     ];
     for query in queries::all() {
-        let n_rows = run(&store, query, &overrides).await;
+        let n_rows = run(store, query, &overrides).await;
         assert!(n_rows > 0, "{} has no rows on a full store", query.name);
     }
-    drop_databases(&store).await;
 }
 
-#[tokio::test]
-async fn aggregates_equal_their_recomputation() {
-    let Some(store) = migrated_store("aggregates").await else {
-        return;
-    };
-    fill(&store, 30_000).await;
+async fn aggregates_equal_their_recomputation(store: &Store) {
     let query = Query::named("check_aggregates").unwrap();
     let rows = store
         .rows(
@@ -502,7 +510,6 @@ async fn aggregates_equal_their_recomputation() {
     for row in rows {
         assert_eq!(row[1], row[2], "{}", row[0]);
     }
-    drop_databases(&store).await;
 }
 
 #[test]
@@ -552,11 +559,7 @@ fn every_table_is_read_by_a_query_or_view_and_explains_its_key() {
     }
 }
 
-#[tokio::test]
-async fn every_column_and_table_has_a_comment() {
-    let Some(store) = migrated_store("comments").await else {
-        return;
-    };
+async fn every_column_and_table_has_a_comment(store: &Store) {
     let names = store.names();
     let databases = format!("('{}', '{}')", names.logs(), names.processing());
     let bare = store
@@ -569,14 +572,9 @@ async fn every_column_and_table_has_a_comment() {
         .await
         .unwrap();
     assert!(bare.is_empty(), "tables without comment: {bare:?}");
-    drop_databases(&store).await;
 }
 
-#[tokio::test]
-async fn every_table_that_an_insert_reaches_remembers_tokens() {
-    let Some(store) = migrated_store("windows").await else {
-        return;
-    };
+async fn every_table_that_an_insert_reaches_remembers_tokens(store: &Store) {
     let names = store.names();
     let without = store
         .rows(
@@ -591,15 +589,9 @@ async fn every_table_that_an_insert_reaches_remembers_tokens() {
         .await
         .unwrap();
     assert!(without.is_empty(), "{without:?}");
-    drop_databases(&store).await;
 }
 
-#[tokio::test]
-async fn max_requests_per_sec_is_always_0() {
-    let Some(store) = migrated_store("deprecated").await else {
-        return;
-    };
-    fill(&store, 5_000).await;
+async fn max_requests_per_sec_is_always_0(store: &Store) {
     let found = store
         .value(
             "SELECT max(max_requests_per_sec) FROM {processing}.view_ai_features_24h(shards = 1, shard = 0)",
@@ -608,7 +600,6 @@ async fn max_requests_per_sec_is_always_0() {
         .await
         .unwrap();
     assert_eq!(found.as_deref(), Some("0"));
-    drop_databases(&store).await;
 }
 
 async fn assert_columns<B: Block>(store: &Store) {
@@ -637,17 +628,12 @@ async fn assert_columns<B: Block>(store: &Store) {
     assert_eq!(builder, table, "{}", B::TABLE);
 }
 
-#[tokio::test]
-async fn schema_table_columns_match_the_builders() {
-    let Some(store) = migrated_store("columns").await else {
-        return;
-    };
-    assert_columns::<HttpLogsBlock>(&store).await;
-    assert_columns::<TlsLogsBlock>(&store).await;
-    assert_columns::<JoinCorrectionsBlock>(&store).await;
-    assert_columns::<SourceStatusBlock>(&store).await;
-    assert_columns::<QuarantineBlock>(&store).await;
-    drop_databases(&store).await;
+async fn schema_table_columns_match_the_builders(store: &Store) {
+    assert_columns::<HttpLogsBlock>(store).await;
+    assert_columns::<TlsLogsBlock>(store).await;
+    assert_columns::<JoinCorrectionsBlock>(store).await;
+    assert_columns::<SourceStatusBlock>(store).await;
+    assert_columns::<QuarantineBlock>(store).await;
 }
 
 #[test]
@@ -691,15 +677,10 @@ fn file_lists_are_those_of_the_folders() {
     assert_eq!(files("queries"), queries);
 }
 
-#[tokio::test]
-async fn database_schema_document_is_not_stale() {
-    let Some(store) = migrated_store("doc").await else {
-        return;
-    };
-    let text = ja4_schema::doc::database_schema(&store, &migrations())
+async fn database_schema_document_is_not_stale(store: &Store) {
+    let text = ja4_schema::doc::database_schema(store, &migrations())
         .await
         .unwrap();
-    drop_databases(&store).await;
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/database-schema.md");
     let on_disk = std::fs::read_to_string(path).unwrap();
     let first = on_disk.lines().zip(text.lines()).find(|(old, new)| old != new);

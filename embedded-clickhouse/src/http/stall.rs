@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn write_that_nobody_takes_fails_and_one_that_is_taken_slowly_does_not() {
-        const LIMIT: Duration = Duration::from_secs(2);
+        const LIMIT: Duration = Duration::from_secs(1);
         let (client, mut reader) = tokio::io::duplex(10);
         let mut guarded = StallGuard::new(client, LIMIT);
         let started = tokio::time::Instant::now();

@@ -2,11 +2,60 @@
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
 use ja4_schema::{Names, RetentionDays, Store, apply, migrations};
 
+use self::store_process::StoreProcess;
+
+#[path = "../../src/bin/schema-bench/store_process.rs"]
+pub(crate) mod store_process;
+
+/// A store with databases of one test, and the process behind it, which tests that run at the same time share.
+#[derive(Debug)]
+pub(crate) struct TestStore {
+    store: Store,
+    process: Option<Arc<StoreProcess>>,
+}
+
+impl Deref for TestStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// Where a child process finds the store of the test that starts it, in two variables.
+pub(crate) const CHILD_URL: &str = "JA4_SCHEMA_CHILD_URL";
+pub(crate) const CHILD_TOKEN: &str = "JA4_SCHEMA_CHILD_TOKEN";
+
+impl TestStore {
+    /// Tells a child process where the store is.
+    pub(crate) fn access(&self) -> [(&'static str, String); 2] {
+        let (url, token) = match &self.process {
+            Some(process) => process.access(),
+            None => ("", ""),
+        };
+        [(CHILD_URL, url.to_owned()), (CHILD_TOKEN, token.to_owned())]
+    }
+}
+
+/// The client of a child process of a test.
+pub(crate) fn client_of_parent() -> clickhouse::Client {
+    let url = std::env::var(CHILD_URL).unwrap();
+    if url.is_empty() {
+        return clickhouse::Client::default().with_url(std::env::var("CLICKHOUSE_URL").unwrap());
+    }
+    store_process::client(&url, &std::env::var(CHILD_TOKEN).unwrap())
+}
+
 /// A store with databases of this test's own, not migrated yet. `None`, with a message, where no store can run.
-pub(crate) fn empty_store(test: &str) -> Option<Store> {
-    let url = store_url()?;
+pub(crate) fn empty_store(test: &str) -> Option<TestStore> {
     let unique = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -17,20 +66,61 @@ pub(crate) fn empty_store(test: &str) -> Option<Store> {
         &format!("t_{test}_{unique}_proc"),
     )
     .unwrap();
-    Some(Store::new(&url, names))
+    if let Ok(url) = std::env::var("CLICKHOUSE_URL") {
+        let store = Store::new(&url, names);
+        return Some(TestStore { store, process: None });
+    }
+    let process = shared_process()?;
+    let store = Store::with_client(process.client(), names);
+    Some(TestStore {
+        store,
+        process: Some(process),
+    })
 }
 
-/// Address of the store; `None`, with a message, where none can run.
-pub(crate) fn store_url() -> Option<String> {
-    if let Ok(url) = std::env::var("CLICKHOUSE_URL") {
-        return Some(url);
+/// The process that runs now, or a new one.
+fn shared_process() -> Option<Arc<StoreProcess>> {
+    static RUNNING: Mutex<Weak<StoreProcess>> = Mutex::new(Weak::new());
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(process) = running.upgrade() {
+        return Some(process);
     }
-    println!("skipped: no store: set CLICKHOUSE_URL");
+    fetch_library()?;
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("ja4-schema-test-{}-{number}", std::process::id()));
+    let process = Arc::new(StoreProcess::start(&program(), folder).unwrap());
+    *running = Arc::downgrade(&process);
+    Some(process)
+}
+
+/// Fetches the engine into the cache where the store looks for it.
+fn fetch_library() -> Option<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-libchdb");
+    let fetched = Command::new(script)
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .status();
+    if fetched.is_ok_and(|status| status.success()) {
+        return Some(());
+    }
+    println!("skipped: libchdb cannot be had here; scripts/fetch-libchdb says what to do");
     None
 }
 
+fn program() -> PathBuf {
+    const NAME: &str = "ja4-clickhouse";
+    let built = Path::new(env!("CARGO_BIN_EXE_schema-doc")).with_file_name(NAME);
+    let path = std::env::var_os("JA4_PROGRAMS").map_or(built, |folder| Path::new(&folder).join(NAME));
+    assert!(
+        path.exists(),
+        "{NAME} is not built: cargo build -p embedded-clickhouse"
+    );
+    path
+}
+
 /// The same with all migrations applied.
-pub(crate) async fn migrated_store(test: &str) -> Option<Store> {
+pub(crate) async fn migrated_store(test: &str) -> Option<TestStore> {
     let store = empty_store(test)?;
     apply(&store, &migrations(), &RetentionDays::default())
         .await
