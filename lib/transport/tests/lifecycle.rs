@@ -113,6 +113,41 @@ fn a_peer_that_the_receiver_cannot_see_among_its_processes_is_served() {
 }
 
 #[test]
+fn a_receiver_without_descriptors_waits_until_others_are_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let helper = this_test_as_a_process("helper_that_holds_sockets", HOLD, dir.path());
+    let mut holder = std::process::Command::new("sh");
+    holder
+        .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
+        .arg(helper.get_program())
+        .args(helper.get_args());
+    let mut holder = holder
+        .env(HOLD, dir.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let path = dir.path().join("s.sock");
+    let first = wait_for("it serves", || Raw::try_connect(&path, SocketKind::Stream).ok());
+    let mut peers: Vec<Raw> = (0..100)
+        .map(|_| Raw::connect(&path, SocketKind::Stream))
+        .collect();
+    peers.push(first);
+    let late = Raw::connect(&path, SocketKind::Stream);
+    late.send_frame(&hello("sensor", NODE, 1));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(late.read_now(), b"", "it waits its turn");
+    drop(peers);
+    let mut said = Vec::new();
+    wait_for("it is welcome", || {
+        said.extend(late.read_now());
+        said.starts_with(b"{\"welcome\":1,").then_some(())
+    });
+    assert!(holder.try_wait().unwrap().is_none());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
 fn a_file_that_is_no_socket_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let config_of = stream(dir.path());
