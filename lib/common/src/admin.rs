@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -276,8 +277,10 @@ fn bind(listen: &AdminListen) -> std::io::Result<Listener> {
             Ok(Listener::Tcp(tokio::net::TcpListener::from_std(std)?))
         }
         AdminListen::Unix(path) => {
-            // A socket that nobody answers is left over from a killed process.
-            if std::os::unix::net::UnixStream::connect(path).is_err() && path.exists() {
+            // A socket that nobody answers is left over from a killed process. Anything else is somebody's file.
+            let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+            let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+            if is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(refused) {
                 std::fs::remove_file(path)?;
             }
             Ok(Listener::Unix(tokio::net::UnixListener::bind(path)?))
@@ -414,6 +417,17 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(refusal.contains("process.admin"), "{refusal}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        std::fs::write(&path, "precious").unwrap();
+        let admin = Admin::new(prometheus::Registry::new(), &[], Ledger::default);
+        let refusal = Server::start(&AdminListen::Unix(path.clone()), admin).unwrap_err();
+        assert!(refusal.to_string().contains("process.admin"), "{refusal}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 
     #[test]
