@@ -11,7 +11,8 @@ use crate::payload::Origin;
 use crate::settlement::{Mark, Producer};
 use crate::totals::Totals;
 
-/// What a sealed segment says of itself.
+/// What a sealed segment says of itself. A new field needs a default: after an upgrade the segments of the version
+/// before are read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SegmentMeta {
     /// Producers, as of the sealing.

@@ -43,7 +43,11 @@ pub(crate) fn ledger(
     facts.insert("connections_held".into(), json!(memory.connections));
     if let Some(outbox) = writer.outbox() {
         let (segments, bytes) = outbox.backlog();
-        facts.insert("spool".into(), json!({ "segments": segments, "bytes": bytes }));
+        let damaged = outbox.damaged();
+        facts.insert(
+            "spool".into(),
+            json!({ "segments": segments, "bytes": bytes, "damaged": damaged }),
+        );
     }
     Ledger { stages, facts }
 }

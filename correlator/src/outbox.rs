@@ -64,6 +64,8 @@ struct State {
     completed: Vec<SegmentId>,
     /// Segments that are done and could not be removed: a full disk has no room for the marks either.
     to_remove: BTreeSet<SegmentId>,
+    /// Segments of an earlier process that cannot be read; how many rows they had is not known.
+    damaged: usize,
     closed: bool,
 }
 
@@ -86,6 +88,7 @@ impl Outbox {
     /// An outbox on disk; segments of an earlier process are sent first.
     pub(crate) fn on_disk(spool: Spool) -> (Self, Option<SegmentMeta>) {
         let mut metas = BTreeMap::new();
+        let mut damaged = spool.recovery().quarantined;
         let ids: Vec<_> = spool.ids().collect();
         for id in ids {
             match spool
@@ -97,7 +100,11 @@ impl Outbox {
                     metas.insert(id, Arc::new(meta));
                 }
                 Err(error) => {
-                    tracing::error!("segment {id} of the spool cannot be read and is left out: {error}");
+                    damaged += 1;
+                    tracing::error!(
+                        "segment {id} of the spool cannot be read, it stays there and is not sent; \
+                         let the version that wrote it send it, or remove it: {error}"
+                    );
                 }
             }
         }
@@ -110,7 +117,9 @@ impl Outbox {
                 None
             }
         });
-        (Self::new(Store::Disk(spool), metas), last)
+        let outbox = Self::new(Store::Disk(spool), metas);
+        outbox.lock().damaged = damaged;
+        (outbox, last)
     }
 
     /// An outbox in memory, at most `max_bytes`.
@@ -138,6 +147,7 @@ impl Outbox {
             tables,
             completed: Vec::new(),
             to_remove: BTreeSet::new(),
+            damaged: 0,
             closed: false,
         };
         Self(Arc::new(Shared {
@@ -263,6 +273,11 @@ impl Outbox {
     pub(crate) fn backlog(&self) -> (usize, u64) {
         let state = self.lock();
         (state.metas.len(), state.store.bytes())
+    }
+
+    /// Segments of an earlier process that cannot be read.
+    pub(crate) fn damaged(&self) -> usize {
+        self.lock().damaged
     }
 
     /// No segment follows: the sender ends when it has sent all.

@@ -121,8 +121,9 @@ impl Process {
             &config.redaction.query_keys,
             &config.redaction.session_cookies,
         );
+        let started = clock::now();
         let recorder = recording
-            .map(|files| start_recorder(files, redactor.clone()))
+            .map(|files| start_recorder(files, redactor.clone(), started.wall_ns))
             .transpose()?;
         let (outbox, before) = open_outbox(config)?;
         let lines = open_lines(config)?;
@@ -131,7 +132,7 @@ impl Process {
         let mut core = Core::new(
             config.join.settings(),
             seed,
-            clock::now(),
+            started,
             redactor,
             (before.marks, before.totals),
         );
@@ -258,7 +259,7 @@ impl Process {
         let now = clock::now();
         for frame in frames.frames() {
             if let Some(recorder) = &mut self.recorder {
-                recorder.event(&producer, frames.peer.role, &frame);
+                recorder.event(&producer, frames.peer.role, &frame, now.wall_ns);
             }
             let event = Incoming {
                 json: frame.bytes,
@@ -369,8 +370,12 @@ fn open_outbox(config: &CorrelatorConfig) -> Result<(Option<Outbox>, Option<Segm
     }
 }
 
-fn start_recorder(files: Recording<'_>, redactor: Redactor) -> Result<Recorder, Failure> {
-    Recorder::start(files.tls, files.http, redactor).map_err(|error| {
+fn start_recorder(
+    files: Recording<'_>,
+    redactor: Redactor,
+    started_ns: ja4_model::WallNs,
+) -> Result<Recorder, Failure> {
+    Recorder::start(files.tls, files.http, redactor, started_ns).map_err(|error| {
         Failure::failed(format!(
             "recording into {} and {} cannot begin, neither may be there and both folders must be writable: {error}",
             files.tls.display(),

@@ -216,6 +216,7 @@ fn absurd_times_are_clamped_and_counted(directory: &Path, store: &Store) {
     assert_eq!(off, "3\t86400");
 }
 
+/// Nothing is kept of connections: who comes on an older one is told apart from who comes on none.
 fn connections_from_before_a_restart_are_warmup(directory: &Path, store: &Store) {
     let mut case = Case::new(directory, "restart");
     let mut correlator = case.start(store);
@@ -225,14 +226,20 @@ fn connections_from_before_a_restart_are_warmup(directory: &Path, store: &Store)
     kill_9(&mut correlator.child);
     correlator.spawn_again();
     correlator.wait_ready();
-    case.server.send_row(now_ns(), &old.request(0));
+    case.server.send_row(now_ns(), &old.request(1));
+    // The first request of a connection that began well after the start says that nothing older is missing.
+    let later = now_ns() + 1_000_000_000;
+    case.server.send_row(later, &Connection::new(900_001).request(0));
     case.send(1);
     let boot = case.server.boot.0;
     let ledger = case.finish(correlator, store);
     let matches = store.sql(&format!(
         "SELECT match, match_reason, conn_uid != 0 FROM ja4_logs.http_logs WHERE boot = {boot} ORDER BY seq"
     ));
-    assert_eq!(matches, "none\twarmup\t0\nasof\t\t1", "{ledger}");
+    assert_eq!(
+        matches, "none\twarmup\t0\nnone\tno_conn\t0\nasof\t\t1",
+        "{ledger}"
+    );
 }
 
 fn full_disk_holds_acknowledgements_back(directory: &Path, store: &Store) {

@@ -112,12 +112,12 @@ fn kill_at_random(store: &mut Store, correlator: &mut Correlator, wanted: u64, r
         std::thread::sleep(Duration::from_millis(random.below(pause)));
         store.supervise();
         let victims = random.below(5);
-        if victims != 0 {
+        if victims >= 2 {
             kill_9(&mut correlator.child);
             kills.correlator += 1;
             correlator.spawn_again();
         }
-        if victims <= 1 {
+        if victims <= 2 {
             kill_9(&mut store.child);
             kills.store += 1;
             store.spawn_again();
