@@ -311,7 +311,8 @@ pub(crate) struct SpoolSection {
     pub(crate) dir: PathBuf,
     /// Most bytes that wait; over it the oldest batches are dropped and counted.
     pub(crate) max_bytes: Bytes,
-    /// Rows after which a batch is sealed. Fewer cost more CPU: an insert costs 40–60 ms whatever its size.
+    /// Rows after which a batch is sealed, at most a million. Fewer cost more CPU: an insert costs 40–60 ms whatever
+    /// its size.
     pub(crate) batch_rows: usize,
     /// Bytes after which a batch is sealed.
     pub(crate) batch_bytes: Bytes,

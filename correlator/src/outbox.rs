@@ -275,6 +275,11 @@ impl Outbox {
         (state.metas.len(), state.store.bytes())
     }
 
+    /// True if what waits survives the process.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        matches!(self.lock().store, Store::Disk(_))
+    }
+
     /// Segments of an earlier process that cannot be read.
     pub(crate) fn damaged(&self) -> usize {
         self.lock().damaged

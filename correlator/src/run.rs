@@ -26,7 +26,7 @@ use crate::redact::{self, Redactor};
 use crate::settlement::ProducerKey;
 use crate::sinks::clickhouse::{Sender, SenderParts};
 use crate::sinks::lines::{Lines, Target};
-use crate::writer::{SealPolicy, Writer};
+use crate::writer::{BATCH_ROWS_MAX, SealPolicy, Writer};
 
 /// Longest sleep of the loop: shutdown and completed batches are looked at this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -144,7 +144,7 @@ impl Process {
             Some(outbox) => {
                 let batch = Batch::new(&config.store.connection.logs_database);
                 let policy = SealPolicy {
-                    rows: config.spool.batch_rows.max(1),
+                    rows: config.spool.batch_rows.clamp(1, BATCH_ROWS_MAX),
                     bytes: config.spool.batch_bytes.as_usize().max(1),
                     age: config.spool.batch_age.0,
                     sealed_is_safe: config.spool.durability == Durability::Spool,
@@ -315,13 +315,12 @@ impl Process {
             while !sender.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            if sender.is_finished() {
-                if sender.join().is_err() {
-                    tracing::error!("the thread that speaks to the store ended badly");
-                }
-            } else {
-                tracing::warn!("the store has not taken everything in time: the rest stays in the spool");
+            if sender.is_finished() && sender.join().is_err() {
+                tracing::error!("the thread that speaks to the store ended badly");
             }
+        }
+        if let Some(outbox) = self.writer.outbox() {
+            say_what_is_left(outbox);
         }
         self.writer.settle_completed(&mut self.core);
         publish_unsettled(
@@ -337,6 +336,24 @@ impl Process {
         }
         self.receiver.shutdown();
         tracing::info!("stopped");
+    }
+}
+
+/// At the end: what becomes of batches that the store has not taken.
+fn say_what_is_left(outbox: &Outbox) {
+    let (n_batches, _) = outbox.backlog();
+    if n_batches == 0 {
+        return;
+    }
+    if outbox.is_on_disk() {
+        tracing::warn!(
+            "the store has not taken {n_batches} batches: they stay in the spool for the next start"
+        );
+    } else {
+        tracing::error!(
+            "the store has not taken {n_batches} batches, and durability is memory: what acknowledged sockets \
+             brought comes again, the rest is lost"
+        );
     }
 }
 

@@ -25,6 +25,10 @@ const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// How often the batch limit a batch may outgrow while nothing can be sealed, before it is dropped and counted.
 const UNSEALED_FACTOR: usize = 4;
 
+/// Most rows of a batch, whatever is configured: the store keeps an insert exact only as one block, and its largest
+/// has 1 048 576 rows.
+pub(crate) const BATCH_ROWS_MAX: usize = 1_000_000;
+
 /// When a batch is sealed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SealPolicy {
@@ -317,7 +321,9 @@ impl StoreSink {
     /// While nothing can be sealed memory must not grow without end: the newest rows are dropped and counted.
     /// True if any event was settled.
     fn shed(&mut self, core: &mut Core) -> bool {
-        if self.stuck.is_none() || self.batch.bytes() < UNSEALED_FACTOR.saturating_mul(self.policy.bytes) {
+        let is_full = self.batch.bytes() >= UNSEALED_FACTOR.saturating_mul(self.policy.bytes)
+            || self.batch.n_rows() >= BATCH_ROWS_MAX;
+        if self.stuck.is_none() || !is_full {
             return false;
         }
         let (blocks, _, origins) = self.batch.finish("dropped");

@@ -359,7 +359,6 @@ impl Sender {
                     self.say(trouble, &reason);
                     self.parts.metrics.insert_retries.inc();
                     if self.parts.shutdown.is_requested() {
-                        tracing::warn!("store is away at the end: what is not sent stays in the spool");
                         return None;
                     }
                     if trouble == Trouble::Credentials {
