@@ -417,3 +417,81 @@ impl Store {
 fn parse_meta(bytes: &[u8]) -> Result<SegmentMeta, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use ja4_spool::SpoolConfig;
+
+    use super::*;
+    use crate::batch::BlockMeta;
+
+    fn meta(rows: u64) -> SegmentMeta {
+        SegmentMeta {
+            blocks: vec![BlockMeta {
+                table: "http_logs".to_owned(),
+                token: "t".to_owned(),
+                sql: String::new(),
+                rows,
+                bytes: 100,
+            }],
+            ..SegmentMeta::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(outbox: &Outbox, pending: u64, inserted: u64, dropped: &[(&str, u64)]) {
+        let counts = outbox.tables().remove("http_logs").unwrap_or_default();
+        let dropped = dropped
+            .iter()
+            .map(|(reason, n)| ((*reason).to_owned(), *n))
+            .collect();
+        let expected = TableCounts {
+            pending,
+            inserted,
+            dropped,
+        };
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn over_the_budget_the_oldest_is_dropped_counted_and_no_longer_waited_for() {
+        let outbox = Outbox::in_memory(2_000);
+        let first = outbox.seal(meta(3), &[0; 1_000]).unwrap();
+        let second = outbox.seal(meta(4), &[0; 1_000]).unwrap();
+        check(&outbox, 4, 0, &[("spool_full", 3)]);
+        assert_eq!(outbox.take_completed(), [first]);
+        assert_eq!(outbox.next(Duration::ZERO).unwrap().id, second);
+        // What is being sent is not dropped: the new one does not fit then.
+        assert!(matches!(
+            outbox.seal(meta(1), &[0; 1_500]),
+            Err(OutboxError::TooLarge { .. })
+        ));
+        outbox.done(second, &BTreeMap::from([("http_logs".to_owned(), 1)]));
+        check(&outbox, 0, 3, &[("quarantined", 1), ("spool_full", 3)]);
+    }
+
+    #[test]
+    fn segments_of_an_earlier_process_are_sent_first_and_damaged_ones_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SpoolConfig {
+            max_bytes: 1 << 20,
+            fsync: false,
+        };
+        let (outbox, last) = Outbox::on_disk(Spool::open(dir.path(), config).unwrap());
+        assert_eq!((last, outbox.damaged()), (None, 0));
+        let ids: Vec<_> = (1..=3)
+            .map(|rows| outbox.seal(meta(rows), b"block").unwrap())
+            .collect();
+        drop(outbox);
+        let path = dir.path().join(format!("{:020}.seg", ids[1].0));
+        let mut bytes = std::fs::read(&path).unwrap();
+        // In the meta, which every start reads.
+        bytes[40] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (outbox, last) = Outbox::on_disk(Spool::open(dir.path(), config).unwrap());
+        assert_eq!(last.unwrap().blocks, meta(3).blocks);
+        assert_eq!(outbox.damaged(), 1);
+        check(&outbox, 4, 0, &[]);
+        assert_eq!(outbox.next(Duration::ZERO).unwrap().id, ids[0]);
+    }
+}
