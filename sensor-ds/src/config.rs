@@ -250,7 +250,7 @@ impl CaptureConfig {
                 Err(InvalidConfig::Range {
                     key: "the number of capture.interfaces",
                     value: self.interfaces.len() as u64,
-                    allowed: "1 to 512",
+                    allowed: "1 to 255",
                 })
             }
             (None, false) => Ok(Input::Interfaces(LiveSettings {

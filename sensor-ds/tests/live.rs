@@ -422,6 +422,44 @@ fn one_frame_on_a_quiet_interface_is_delivered() {
     assert!(sensor.cpu_ticks() < 100, "{} ticks", sensor.cpu_ticks());
 }
 
+/// On a link that carries nothing at all, not even what the kernel sends of itself, timers, counts and a stop
+/// request must not wait for a frame.
+#[test]
+fn a_silent_interface_holds_nothing_up() {
+    let Some(lab) = Lab::new() else { return };
+    for (place, device) in [(Place::Inside, "near"), (Place::Outside, "far")] {
+        for change in ["down", "addrgenmode none", "up"] {
+            lab.ip(place, &format!("link set {device} {change}"));
+        }
+        lab.ip(place, &format!("-6 address flush dev {device}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let _receiver = Receiver::listen(&socket_path(dir.path()), Manner::Kind);
+    let config = "capture: {interfaces: [near]}\nflow: {handshake_timeout: 1s}\n";
+    let mut sensor = start(&lab, dir.path(), config);
+    // What was under way when the link came up has passed.
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = lab.n_frames(Place::Inside, "near");
+    lab.inject(&[Talk::new(40_000).client(SYN, &[]).frame()]);
+    eventually("the SYN without answer is let go", || {
+        let metrics = sensor.get("/metrics")?;
+        metrics
+            .contains("sensor_connections_lost_total{reason=\"handshake_timeout\"} 1")
+            .then_some(())
+    });
+    let (status, took) = sensor.stop();
+    let n_frames = lab.n_frames(Place::Inside, "near") - before;
+    println!("ended after {took:?}, with {n_frames} frame on the link");
+    assert_eq!(
+        n_frames, 1,
+        "the link was not silent, and this test proves nothing"
+    );
+    assert!(
+        status.success() && took < Duration::from_secs(10),
+        "{status} after {took:?}"
+    );
+}
+
 #[test]
 fn an_interface_that_goes_down_or_away_and_comes_back_is_captured_on_again() {
     let Some(lab) = Lab::new() else { return };

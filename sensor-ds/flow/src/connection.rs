@@ -5,7 +5,7 @@ use sensor_wire::tls::HelloScanner;
 
 use crate::assembly::Assembly;
 use crate::event::{Confirmed, ConnId, FlowFlags, SynFacts, TimeNs};
-use crate::key::{FlowKey, Side};
+use crate::key::{FlowKey, Side, Views};
 use crate::numbers::Numbers;
 use crate::store::{FlowIdx, Links};
 
@@ -74,7 +74,9 @@ pub(crate) struct Flow {
     pub(crate) links: Links,
     /// The next connection with the same key, an older one.
     pub(crate) older: Option<FlowIdx>,
+    /// Interface on which it was seen first.
     pub(crate) interface: u16,
+    pub(crate) views: Views,
     pub(crate) handshake: Handshake,
     pub(crate) numbers: Numbers,
     /// Number of the opener's SYN.

@@ -28,6 +28,41 @@ impl Side {
     }
 }
 
+/// On which interface the segments of each side are taken: the one that showed them first. The sides may
+/// differ, as where a bond spreads directions over its members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Views([u8; 2]);
+
+impl Views {
+    /// Most interfaces that are told apart: one byte, where zero stands for none.
+    pub(crate) const INTERFACES_MAX: u16 = 255;
+
+    pub(crate) const fn from_bytes(bytes: [u8; 2]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn to_bytes(self) -> [u8; 2] {
+        self.0
+    }
+
+    /// True if a segment of `side` on `interface` is not the copy of one that was taken elsewhere.
+    #[inline]
+    pub(crate) fn admits(self, side: Side, interface: u16) -> bool {
+        let known = self.0[side.idx()];
+        known == 0 || known == Self::code(interface)
+    }
+
+    pub(crate) fn see(&mut self, side: Side, interface: u16) {
+        if self.0[side.idx()] == 0 {
+            self.0[side.idx()] = Self::code(interface);
+        }
+    }
+
+    fn code(interface: u16) -> u8 {
+        u8::try_from(interface.saturating_add(1)).unwrap_or(u8::MAX)
+    }
+}
+
 /// Key of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FlowKey {

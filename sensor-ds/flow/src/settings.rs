@@ -44,7 +44,7 @@ impl FlowSettings {
     pub const IDLE_TIMEOUT_MAX_S: u32 = 1 << 23;
 
     /// Most interfaces that are told apart.
-    pub const INTERFACES_MAX: u16 = crate::tracked::INTERFACES_MAX;
+    pub const INTERFACES_MAX: u16 = crate::key::Views::INTERFACES_MAX;
 }
 
 impl Default for FlowSettings {

@@ -23,7 +23,7 @@ use crate::event::{
     CloseReason, Confirmed, ConnFacts, ConnId, Endpoint, FlowEvent, FlowFlags, HelloEvent, HelloFacts, Pair,
     SynFacts, TimeNs,
 };
-use crate::key::{FlowKey, Side, encap_of};
+use crate::key::{FlowKey, Side, Views, encap_of};
 use crate::numbers::Numbers;
 use crate::settings::{FlowSettings, Seed};
 use crate::store::{Class, FlowIdx, FlowStore, Links};
@@ -325,14 +325,6 @@ impl FlowTable {
     fn route(&mut self, arrival: &Arrival<'_>) {
         let newest = self.opening.find(arrival.hash, &arrival.key);
         let tracked = self.tracked.find(arrival.hash);
-        let seen_on = match newest {
-            Some(idx) => Some(self.opening.get(idx).interface),
-            None => tracked.map(|(_, tracked)| tracked.interface()),
-        };
-        if seen_on.is_some_and(|interface| interface != arrival.cause.interface) {
-            self.counters.drop_frame(FrameDrop::OtherView);
-            return;
-        }
         let flags = arrival.flags();
         if flags.has(TcpFlags::SYN) && !flags.has(TcpFlags::RST) {
             if flags.has(TcpFlags::ACK) {
@@ -343,9 +335,21 @@ impl FlowTable {
             return;
         }
         if let Some(owner) = self.owner(arrival, newest, tracked) {
+            let views = match &owner {
+                Owner::Opening(idx) => self.opening.get(*idx).views,
+                Owner::Tracked(_, tracked) => tracked.views(),
+            };
+            if !views.admits(arrival.side, arrival.cause.interface) {
+                self.counters.drop_frame(FrameDrop::OtherView);
+                return;
+            }
             self.counters.frames_tracked += 1;
             match owner {
-                Owner::Opening(idx) => self.on_segment(arrival, idx),
+                Owner::Opening(idx) => {
+                    let interface = arrival.cause.interface;
+                    self.opening.get_mut(idx).views.see(arrival.side, interface);
+                    self.on_segment(arrival, idx);
+                }
                 Owner::Tracked(slot, tracked) => self.on_tracked(arrival, slot, tracked),
             }
         } else if starts_hello(arrival.segment.payload) && !flags.has(TcpFlags::RST) {
@@ -389,13 +393,17 @@ impl FlowTable {
     // ---- opening ----
 
     fn on_syn(&mut self, arrival: &Arrival<'_>, newest: Option<FlowIdx>) {
-        self.counters.frames_tracked += 1;
         let repeated = newest.and_then(|newest| {
             self.opening.chain(newest).find(|&idx| {
                 let flow = self.opening.get(idx);
                 flow.handshake.opener() == Some(arrival.side) && flow.isn == arrival.segment.seq
             })
         });
+        if repeated.is_some_and(|idx| self.is_other_view(arrival, idx)) {
+            self.counters.drop_frame(FrameDrop::OtherView);
+            return;
+        }
+        self.counters.frames_tracked += 1;
         let idx = match repeated {
             Some(idx) => idx,
             None => self.open_by_syn(arrival, newest),
@@ -404,6 +412,12 @@ impl FlowTable {
         if !arrival.segment.payload.is_empty() {
             self.on_data(arrival, idx);
         }
+    }
+
+    /// True if the segments of this side are taken on another interface.
+    fn is_other_view(&self, arrival: &Arrival<'_>, idx: FlowIdx) -> bool {
+        let views = self.opening.get(idx).views;
+        !views.admits(arrival.side, arrival.cause.interface)
     }
 
     fn open_by_syn(&mut self, arrival: &Arrival<'_>, newest: Option<FlowIdx>) -> FlowIdx {
@@ -443,12 +457,15 @@ impl FlowTable {
             let (idx, _) = oldest.expect("a full store has an oldest connection");
             self.let_go(idx, Loss::OpeningEvicted);
         }
+        let mut views = Views::default();
+        views.see(arrival.side, arrival.cause.interface);
         Flow {
             hash: arrival.hash,
             key: arrival.key,
             links: Links::new(Class::Unproven, self.clock),
             older: None,
             interface: arrival.cause.interface,
+            views,
             handshake,
             numbers,
             isn: SeqNum(0),
@@ -493,12 +510,17 @@ impl FlowTable {
             })
         });
         let Some(idx) = answered else {
-            self.counters.frames_untracked += 1;
+            if newest.is_some_and(|idx| self.is_other_view(arrival, idx)) {
+                self.counters.drop_frame(FrameDrop::OtherView);
+            } else {
+                self.counters.frames_untracked += 1;
+            }
             return;
         };
         self.counters.frames_tracked += 1;
         let first = arrival.segment.seq.add(1);
         let flow = self.opening.get_mut(idx);
+        flow.views.see(arrival.side, arrival.cause.interface);
         flow.handshake = Handshake::SynAck {
             opener: arrival.side.other(),
         };
@@ -900,6 +922,9 @@ impl FlowTable {
         tracked.set_numbers(&numbers);
         if observed.believed {
             tracked.touch(now_s);
+            let mut views = tracked.views();
+            views.see(arrival.side, arrival.cause.interface);
+            tracked.set_views(views);
         }
         self.tracked.put(slot, &tracked);
         let (conn, confirmed) = (tracked.conn(), tracked.confirmed());
@@ -954,7 +979,7 @@ impl FlowTable {
         let mut tracked = Tracked::new(
             flow.hash,
             reported.conn,
-            flow.interface,
+            flow.views,
             reported.client,
             reported.confirmed,
         );

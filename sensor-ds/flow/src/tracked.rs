@@ -1,30 +1,29 @@
 //! Connections after their hello: 32 bytes each with the table's own share, so that hundreds of thousands of
 //! long connections can be followed to their end.
 //!
-//! The key is not kept: a keyed 64-bit hash of it stands for it. Two of half a million connections share
-//! one with a chance of one in a hundred million, and nobody can aim for it without the seed.
+//! The key is not kept: 56 bits of a keyed hash stand for it. Some two of half a million connections share them
+//! with a chance of one in seven hundred thousand, and nobody can aim for it without the seed.
 
 use sensor_wire::tcp::SeqNum;
 
 use crate::event::{Confirmed, ConnId};
-use crate::key::Side;
+use crate::key::{Side, Views};
 use crate::numbers::Numbers;
 
 /// Connections looked at to find the one to evict: the oldest of 16 is older than 94 % of all.
 const EVICTION_SAMPLE: usize = 16;
 
-/// Most interfaces that are told apart: what is left of 16 bits beside the state.
-pub(crate) const INTERFACES_MAX: u16 = 1 << (16 - INTERFACE_SHIFT);
-
 /// A followed connection. Bytes without alignment: padding would cost a sixth of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tracked {
-    hash: [u8; 8],
+    /// The upper 56 bits.
+    hash: [u8; 7],
     conn: [u8; 6],
     next: [[u8; 4]; 2],
     /// Seconds since the table's first packet, modulo 2^24 (194 days).
     last_seen_s: [u8; 3],
-    bits: [u8; 2],
+    bits: u8,
+    views: [u8; 2],
 }
 
 /// Bytes of a connection in its slot.
@@ -36,29 +35,25 @@ const _: () = assert!(
     "the budget counts 32 bytes a connection, all told"
 );
 
-/// Bits 0–1: side known; 2–3: FIN seen; 4: client is the high side; 5–6: confirmation; 7–15: interface.
-const KNOWN: u16 = 1;
-const FIN: u16 = 1 << 2;
-const CLIENT_HIGH: u16 = 1 << 4;
-const ACKED: u16 = 1 << 5;
-const FOLLOWED: u16 = 1 << 6;
-const INTERFACE_SHIFT: u16 = 7;
+/// Bits 0–1: side known; 2–3: FIN seen; 4: client is the high side; 5–6: confirmation.
+const KNOWN: u8 = 1;
+const FIN: u8 = 1 << 2;
+const CLIENT_HIGH: u8 = 1 << 4;
+const ACKED: u8 = 1 << 5;
+const FOLLOWED: u8 = 1 << 6;
 
 impl Tracked {
-    /// Interfaces from [`INTERFACES_MAX`] on share the last number.
-    pub(crate) fn new(hash: u64, conn: ConnId, interface: u16, client: Side, confirmed: Confirmed) -> Self {
+    pub(crate) fn new(hash: u64, conn: ConnId, views: Views, client: Side, confirmed: Confirmed) -> Self {
+        let [hash @ .., _] = hash.to_be_bytes();
         let [_, _, conn @ ..] = conn.0.to_be_bytes();
         let mut tracked = Self {
-            hash: hash.to_ne_bytes(),
+            hash,
             conn,
             next: [[0; 4]; 2],
             last_seen_s: [0; 3],
-            bits: [0; 2],
+            bits: if client == Side::High { CLIENT_HIGH } else { 0 },
+            views: views.to_bytes(),
         };
-        tracked.set_bits(interface.min(INTERFACES_MAX - 1) << INTERFACE_SHIFT);
-        if client == Side::High {
-            tracked.set_bits(tracked.bits() | CLIENT_HIGH);
-        }
         tracked.set_confirmed(confirmed);
         tracked
     }
@@ -71,34 +66,32 @@ impl Tracked {
         }
         Self {
             hash: part(bytes, 0),
-            conn: part(bytes, 8),
-            next: [part(bytes, 14), part(bytes, 18)],
-            last_seen_s: part(bytes, 22),
-            bits: part(bytes, 25),
+            conn: part(bytes, 7),
+            next: [part(bytes, 13), part(bytes, 17)],
+            last_seen_s: part(bytes, 21),
+            bits: bytes[24],
+            views: part(bytes, 25),
         }
     }
 
     fn to_bytes(self) -> [u8; SLOT_BYTES] {
         let mut bytes = [0; SLOT_BYTES];
-        bytes[..8].copy_from_slice(&self.hash);
-        bytes[8..14].copy_from_slice(&self.conn);
-        bytes[14..18].copy_from_slice(&self.next[0]);
-        bytes[18..22].copy_from_slice(&self.next[1]);
-        bytes[22..25].copy_from_slice(&self.last_seen_s);
-        bytes[25..].copy_from_slice(&self.bits);
+        bytes[..7].copy_from_slice(&self.hash);
+        bytes[7..13].copy_from_slice(&self.conn);
+        bytes[13..17].copy_from_slice(&self.next[0]);
+        bytes[17..21].copy_from_slice(&self.next[1]);
+        bytes[21..24].copy_from_slice(&self.last_seen_s);
+        bytes[24] = self.bits;
+        bytes[25..].copy_from_slice(&self.views);
         bytes
     }
 
+    /// The hash with its lowest byte zero.
     const fn hash(&self) -> u64 {
-        u64::from_ne_bytes(self.hash)
-    }
-
-    const fn bits(&self) -> u16 {
-        u16::from_ne_bytes(self.bits)
-    }
-
-    const fn set_bits(&mut self, bits: u16) {
-        self.bits = bits.to_ne_bytes();
+        let mut bytes = [0; 8];
+        let (high, _) = bytes.split_at_mut(7);
+        high.copy_from_slice(&self.hash);
+        u64::from_be_bytes(bytes)
     }
 
     /// 48 bits: a million connections a second for nine years.
@@ -109,12 +102,16 @@ impl Tracked {
         ConnId(u64::from_be_bytes(bytes))
     }
 
-    pub(crate) const fn interface(&self) -> u16 {
-        self.bits() >> INTERFACE_SHIFT
+    pub(crate) const fn views(&self) -> Views {
+        Views::from_bytes(self.views)
+    }
+
+    pub(crate) const fn set_views(&mut self, views: Views) {
+        self.views = views.to_bytes();
     }
 
     pub(crate) const fn client(&self) -> Side {
-        if self.bits() & CLIENT_HIGH == 0 {
+        if self.bits & CLIENT_HIGH == 0 {
             Side::Low
         } else {
             Side::High
@@ -122,7 +119,7 @@ impl Tracked {
     }
 
     pub(crate) const fn confirmed(&self) -> Confirmed {
-        match (self.bits() & FOLLOWED, self.bits() & ACKED) {
+        match (self.bits & FOLLOWED, self.bits & ACKED) {
             (0, 0) => Confirmed::None,
             (0, _) => Confirmed::Acked,
             _ => Confirmed::Followed,
@@ -130,16 +127,15 @@ impl Tracked {
     }
 
     pub(crate) const fn set_confirmed(&mut self, confirmed: Confirmed) {
-        let bits = match confirmed {
+        self.bits |= match confirmed {
             Confirmed::None => 0,
             Confirmed::Acked => ACKED,
             Confirmed::Followed => ACKED | FOLLOWED,
         };
-        self.set_bits(self.bits() | bits);
     }
 
     pub(crate) fn numbers(&self) -> Numbers {
-        let bit = |base: u16, idx: u16| self.bits() & base << idx != 0;
+        let bit = |base: u8, idx: u8| self.bits & base << idx != 0;
         Numbers {
             next: self.next.map(|number| SeqNum(u32::from_ne_bytes(number))),
             known: [bit(KNOWN, 0), bit(KNOWN, 1)],
@@ -149,11 +145,10 @@ impl Tracked {
 
     pub(crate) fn set_numbers(&mut self, numbers: &Numbers) {
         self.next = numbers.next.map(|number| number.0.to_ne_bytes());
-        let mut bits = self.bits() & !((KNOWN * 3) | (FIN * 3));
+        self.bits &= !((KNOWN * 3) | (FIN * 3));
         for idx in 0..2 {
-            bits |= ((u16::from(numbers.known[idx]) * KNOWN) | (u16::from(numbers.fin[idx]) * FIN)) << idx;
+            self.bits |= ((u8::from(numbers.known[idx]) * KNOWN) | (u8::from(numbers.fin[idx]) * FIN)) << idx;
         }
-        self.set_bits(bits);
     }
 
     pub(crate) const fn touch(&mut self, now_s: u32) {
@@ -224,7 +219,7 @@ impl TrackedTable {
                 0 => return None,
                 known if known == tag => {
                     let tracked = self.get(at);
-                    if tracked.hash() == hash {
+                    if tracked.hash() == hash & HASH_MASK {
                         return Some((Slot(at), tracked));
                     }
                 }
@@ -282,7 +277,7 @@ impl TrackedTable {
         reason = "the product's upper half is below the number of slots"
     )]
     fn home(&self, hash: u64) -> usize {
-        ((u128::from(hash) * self.tags.len() as u128) >> 64) as usize
+        ((u128::from(hash & HASH_MASK) * self.tags.len() as u128) >> 64) as usize
     }
 
     fn after(&self, at: usize) -> usize {
@@ -371,9 +366,12 @@ impl TrackedTable {
     }
 }
 
-/// Where a search begins is in the upper bits of the hash; this is of the lower ones.
+/// The bits of a hash that are kept.
+const HASH_MASK: u64 = !0xff;
+
+/// Where a search begins is in the upper bits of the hash; this is of the lowest that are kept.
 fn tag_of(hash: u64) -> u8 {
-    let [.., low] = hash.to_be_bytes();
+    let [.., low, _] = hash.to_be_bytes();
     low | 0x80
 }
 
@@ -382,7 +380,8 @@ mod tests {
     use super::*;
 
     fn tracked(hash: u64, seen_s: u32) -> Tracked {
-        let mut tracked = Tracked::new(hash, ConnId(hash), 1, Side::High, Confirmed::Acked);
+        let views = Views::from_bytes([1, 9]);
+        let mut tracked = Tracked::new(hash, ConnId(hash >> 16), views, Side::High, Confirmed::Acked);
         tracked.touch(seen_s);
         tracked
     }
@@ -398,8 +397,8 @@ mod tests {
         entry.set_numbers(&numbers);
         assert_eq!(entry.numbers(), numbers);
         assert_eq!(
-            (entry.client(), entry.confirmed(), entry.interface()),
-            (Side::High, Confirmed::Acked, 1)
+            (entry.client(), entry.confirmed(), entry.views()),
+            (Side::High, Confirmed::Acked, Views::from_bytes([1, 9]))
         );
         entry.set_confirmed(Confirmed::Followed);
         entry.set_numbers(&Numbers::default());
@@ -426,7 +425,7 @@ mod tests {
             let mut model = std::collections::BTreeMap::new();
             for step in 0..20_000_u32 {
                 // Few distinct upper bits: long runs of occupied slots, also round the end.
-                let hash = ((random(&mut state) % 16) << 60) | (random(&mut state) % 64);
+                let hash = ((random(&mut state) % 16) << 60) | ((random(&mut state) % 64) << 8);
                 match random(&mut state) % 4 {
                     0 => assert_eq!(
                         table.remove(hash).map(|gone| gone.conn().0),
@@ -462,10 +461,11 @@ mod tests {
     #[test]
     fn large_numbers_survive_packing_and_seconds_go_round() {
         let conn = ConnId((1 << 48) - 1);
-        let mut entry = Tracked::new(u64::MAX - 1, conn, INTERFACES_MAX - 1, Side::Low, Confirmed::None);
+        let views = Views::from_bytes([255, 254]);
+        let mut entry = Tracked::new(u64::MAX, conn, views, Side::Low, Confirmed::None);
         assert_eq!(
-            (entry.hash(), entry.conn(), entry.interface()),
-            (u64::MAX - 1, conn, INTERFACES_MAX - 1)
+            (entry.hash(), entry.conn(), entry.views()),
+            (HASH_MASK, conn, views)
         );
         entry.touch((1 << 24) - 10);
         assert_eq!(entry.age_s((1 << 24) + 5), 15);
@@ -478,21 +478,24 @@ mod tests {
         for hash in 0..8 {
             assert!(
                 table
-                    .insert(&tracked(hash << 57 | hash, u32::try_from(hash).unwrap() + 10), 20)
+                    .insert(
+                        &tracked(hash << 57 | hash << 8, u32::try_from(hash).unwrap() + 10),
+                        20
+                    )
                     .is_none()
             );
         }
-        let evicted = table.insert(&tracked(99, 50), 50).unwrap();
+        let evicted = table.insert(&tracked(99 << 8, 50), 50).unwrap();
         assert_eq!(evicted.age_s(50), 40);
         assert_eq!(table.len(), 8);
-        assert!(table.find(99).is_some());
+        assert!(table.find(99 << 8).is_some());
     }
 
     #[test]
     fn the_sweep_removes_only_what_is_old() {
         let mut table = TrackedTable::new(64);
         for hash in 0..40_u64 {
-            table.insert(&tracked(hash, u32::try_from(hash).unwrap()), 40);
+            table.insert(&tracked(hash << 8, u32::try_from(hash).unwrap()), 40);
         }
         let mut n_slots = table.sweep_share(1);
         let mut n_removed = 0;

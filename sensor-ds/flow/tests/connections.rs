@@ -428,3 +428,31 @@ fn timers_run_again_after_the_clock_was_set_back() {
     assert_eq!(rig.table.n_opening(), 0);
     assert_eq!(words(&rig.pass(3600 + 300)), ["idle0"]);
 }
+
+/// A bond may spread the directions of a connection over its members.
+#[test]
+fn each_direction_may_come_on_its_own_interface() {
+    for with_copies in [false, true] {
+        let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+        let mut segments: Vec<(u16, Segment)> = [0, 1, 0].into_iter().zip(talk.handshake()).collect();
+        segments.push((0, talk.client(ACK, &hello(1))));
+        segments.push((1, talk.server(ACK, &[22, 3, 3, 0, 1, 2])));
+        segments.push((0, talk.client(ACK, &[23, 3, 3, 0, 1, 1])));
+        segments.push((0, talk.client(FIN | ACK, &[])));
+        segments.push((1, talk.server(FIN | ACK, &[])));
+        let mut events = Vec::new();
+        for (interface, segment) in &segments {
+            rig.interface = *interface;
+            events.extend(rig.feed(segment));
+            if with_copies {
+                rig.interface = 1 - *interface;
+                events.extend(rig.feed(segment));
+            }
+        }
+        assert_eq!(words(&events), ["hello0", "acked0", "followed0", "fin0"]);
+        assert_eq!(hellos(&events)[0].conn.flags, FlowFlags::default());
+        // The copy of the last segment finds nothing that is followed.
+        let n_copies = if with_copies { segments.len() as u64 - 1 } else { 0 };
+        assert_eq!(rig.table.counters().dropped(FrameDrop::OtherView), n_copies);
+    }
+}

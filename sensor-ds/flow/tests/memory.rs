@@ -39,8 +39,8 @@ fn millions_of_connections_stay_within_the_budgets() {
     let mut rig = Rig::new(FlowSettings::default());
     let before = anon_bytes();
     let mut n_evicted = 0;
-    // Followed connections, half again as many as there is room for.
-    for n in 0..700_000 {
+    // Followed connections, a third more than there is room for.
+    for n in 0..600_000 {
         let events = rig.connect(&mut talk(n));
         n_evicted += words(&events)
             .iter()
@@ -50,7 +50,7 @@ fn millions_of_connections_stay_within_the_budgets() {
         rig.now += 1_000;
     }
     assert_eq!(rig.table.n_tracked(), 7 * 64 * 1024);
-    assert_eq!(n_evicted, 700_000 - rig.table.n_tracked());
+    assert_eq!(n_evicted, 600_000 - rig.table.n_tracked());
     let tracked_bytes = anon_bytes() - before;
     assert!(
         tracked_bytes < 33 * rig.table.n_tracked() as u64,
@@ -65,16 +65,17 @@ fn millions_of_connections_stay_within_the_budgets() {
     let mut real = Talk::new(1000);
     rig.feed_all(&real.handshake());
     for n in 0..N_FLOWS {
-        // SYNs alone, starts of hellos after a SYN, and starts of hellos out of nowhere, in pieces with gaps.
+        // SYNs alone; starts of hellos after a SYN, or out of nowhere, in pieces with gaps.
         let mut forged = talk(n + 1_000_000);
-        rig.feed(&forged.syn());
-        let mut partial = talk(n + 3_000_000);
-        if n % 2 == 0 {
-            rig.feed(&partial.syn());
+        if n % 4 != 3 {
+            rig.feed(&forged.syn());
         }
-        let pieces = partial.client_pieces(&hello(1), &[100, 20, 100, 20]);
-        rig.feed(&pieces[0]);
-        rig.feed(&pieces[2]);
+        if n % 2 == 1 {
+            let pieces = forged.client_pieces(&hello(1), &[100, 20, 100, 20]);
+            rig.feed(&pieces[0]);
+            rig.feed(&pieces[2]);
+        }
+        assert!(rig.table.reassembly_bytes() <= FlowSettings::default().reassembly_bytes_max);
         if n % 50_000 == 0 {
             anon_max = anon_max.max(anon_bytes());
         }
