@@ -158,15 +158,18 @@ fn kill_in_a_loop(kind: SocketKind) -> (StopReport, Vec<Line>) {
     let path = listener(dir.path(), kind).path;
     let journal_file = journal_path(dir.path());
     let start = || {
-        this_test_as_a_process("helper_that_receives", RECEIVE, dir.path())
-            .spawn()
-            .unwrap()
+        Process::start(&mut this_test_as_a_process(
+            "helper_that_receives",
+            RECEIVE,
+            dir.path(),
+        ))
     };
     let journal_len = || std::fs::metadata(&journal_file).map_or(0, |meta| meta.len());
     let over = AtomicBool::new(false);
     let emitter = emitter(&path, kind, BOOT.0);
     let mut receiver = None;
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         scope.spawn(|| {
             let mut n = 0;
             while !over.load(Ordering::Relaxed) {
@@ -179,20 +182,18 @@ fn kill_in_a_loop(kind: SocketKind) -> (StopReport, Vec<Line>) {
             }
         });
         for round in 0..wanted_kills() {
-            let mut process = start();
+            let process = start();
             let before = journal_len();
             wait_for("the receiver records", || (journal_len() > before).then_some(()));
             // A different moment each time: at once, in the middle of a batch, between two.
             std::thread::sleep(Duration::from_micros(round * 7919 % 20_000));
-            process.kill().unwrap();
-            process.wait().unwrap();
+            drop(process);
         }
         receiver = Some(start());
         let before = journal_len();
         wait_for("the last receiver records", || {
             (journal_len() > before).then_some(())
         });
-        over.store(true, Ordering::Relaxed);
     });
     let report = emitter.stop(DEADLINE);
     // The last status of SEQPACKET is not acknowledged: it may still be on its way.
@@ -203,9 +204,7 @@ fn kill_in_a_loop(kind: SocketKind) -> (StopReport, Vec<Line>) {
             .any(|line| matches!(line, Line::Status(_, _, true)))
             .then_some(lines)
     });
-    let mut process = receiver.unwrap();
-    process.kill().unwrap();
-    process.wait().unwrap();
+    drop(receiver);
     (report, lines)
 }
 

@@ -26,6 +26,7 @@ fn flood(kind: SocketKind) -> (u64, u64, u64) {
     let over = AtomicBool::new(false);
     let (mut sent, mut arrived, mut flooded) = (0, 0, 0);
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         scope.spawn(|| {
             let peer = Raw::connect(&path, kind);
             peer.send_frame(&hello("flood", NODE, 1));

@@ -37,9 +37,11 @@ fn mode_of(path: &Path) -> u32 {
 #[test]
 fn the_file_of_a_killed_process_is_replaced_and_that_of_a_living_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
-    let mut holder = this_test_as_a_process("helper_that_holds_sockets", HOLD, dir.path())
-        .spawn()
-        .unwrap();
+    let holder = Process::start(&mut this_test_as_a_process(
+        "helper_that_holds_sockets",
+        HOLD,
+        dir.path(),
+    ));
     let paths = [dir.path().join("s.sock"), dir.path().join("p.sock")];
     wait_for("the other process has made both", || {
         paths.iter().all(|path| path.exists()).then_some(())
@@ -61,8 +63,7 @@ fn the_file_of_a_killed_process_is_replaced_and_that_of_a_living_one_is_not() {
         Receiver::start(config(vec![other])),
         Err(StartError::InUse(_))
     ));
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    drop(holder);
     assert!(paths.iter().all(|path| path.exists()), "kill -9 leaves the files");
     // Also if it was of another type before.
     std::fs::rename(&paths[0], dir.path().join("t")).unwrap();
@@ -99,7 +100,7 @@ fn a_peer_that_the_receiver_cannot_see_among_its_processes_is_served() {
         .arg(helper.get_program())
         .args(helper.get_args())
         .env(HOLD, dir.path());
-    let mut holder = holder.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let _holder = Process::start(holder.stdout(std::process::Stdio::null()));
     let path = dir.path().join("s.sock");
     let peer = wait_for("it serves", || Raw::try_connect(&path, SocketKind::Stream).ok());
     peer.send_frame(&hello("sensor", NODE, 1));
@@ -108,8 +109,6 @@ fn a_peer_that_the_receiver_cannot_see_among_its_processes_is_served() {
         said.extend(peer.read_now());
         said.starts_with(b"{\"welcome\":1,").then_some(())
     });
-    holder.kill().unwrap();
-    holder.wait().unwrap();
 }
 
 #[test]
@@ -121,11 +120,7 @@ fn a_receiver_without_descriptors_waits_until_others_are_closed() {
         .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
         .arg(helper.get_program())
         .args(helper.get_args());
-    let mut holder = holder
-        .env(HOLD, dir.path())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut holder = Process::start(holder.env(HOLD, dir.path()).stdout(std::process::Stdio::null()));
     let path = dir.path().join("s.sock");
     let first = wait_for("it serves", || Raw::try_connect(&path, SocketKind::Stream).ok());
     let mut peers: Vec<Raw> = (0..100)
@@ -142,9 +137,7 @@ fn a_receiver_without_descriptors_waits_until_others_are_closed() {
         said.extend(late.read_now());
         said.starts_with(b"{\"welcome\":1,").then_some(())
     });
-    assert!(holder.try_wait().unwrap().is_none());
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    assert!(holder.is_running());
 }
 
 #[test]
@@ -304,6 +297,7 @@ fn restarts_in_good_order_lose_nothing_of_a_seqpacket_producer() {
     let over = AtomicBool::new(false);
     let mut taken = Vec::new();
     let counters = std::thread::scope(|scope| {
+        let _over = Over(&over);
         let producer = scope.spawn(|| {
             let emitter = emitter(&path, SocketKind::Seqpacket, 1);
             let mut n = 0;

@@ -10,6 +10,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -349,6 +350,36 @@ pub fn this_test_as_a_process(test: &str, variable: &str, value: &Path) -> std::
         .env(variable, value)
         .stdout(std::process::Stdio::null());
     command
+}
+
+/// A process that is killed when the test is done with it, also by failing.
+pub struct Process(std::process::Child);
+
+impl Process {
+    pub fn start(command: &mut std::process::Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().unwrap_or(());
+        drop(self.0.wait());
+    }
+}
+
+/// Tells the other threads of a test that it is over, also when it fails: they must not be waited for in vain.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether a variable makes this test a helper process, and of what.
