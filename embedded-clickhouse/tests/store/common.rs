@@ -31,6 +31,14 @@ macro_rules! library_or_skip {
 
 pub(crate) use library_or_skip;
 
+/// The store that is tested: of this build, or one that `JA4_PROGRAMS` holds, so that a long run survives the next build.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("JA4_PROGRAMS").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_ja4-clickhouse")),
+        |folder| Path::new(&folder).join("ja4-clickhouse"),
+    )
+}
+
 /// What a store answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -114,7 +122,7 @@ impl Place {
             .open(self.data.with_extension("log"))
             .unwrap();
         let mut words = self.prefix.clone();
-        words.push(env!("CARGO_BIN_EXE_ja4-clickhouse").to_owned());
+        words.push(program().display().to_string());
         Command::new(&words[0])
             .args(&words[1..])
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
