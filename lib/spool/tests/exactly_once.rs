@@ -29,11 +29,18 @@ const CONFIG: SpoolConfig = SpoolConfig {
     fsync: true,
 };
 
-/// What segment number `n` holds: from nothing to more than one write of the kernel.
+/// What segment number `n` holds: nothing, some, or so much in so many parts that a kill finds it half written.
 fn payload(n: u64) -> Vec<u8> {
-    let length = usize::try_from(n * 7919 % 150_000).unwrap() * usize::from(!n.is_multiple_of(5));
-    n.to_le_bytes().into_iter().cycle().take(length).collect()
+    let words = match n % 4 {
+        0 => 0,
+        1 => usize::try_from(n * 7919 % 20_000).unwrap(),
+        _ => 300_000,
+    };
+    n.to_le_bytes().repeat(words)
 }
+
+/// Bytes of one part: thousands of writes for a large segment.
+const PART_BYTES: usize = 500;
 
 fn meta(n: u64) -> Vec<u8> {
     format!("{{\"n\":{n}}}").into_bytes()
@@ -71,8 +78,8 @@ fn helper_that_seals() {
     let mut n = spool.last_meta().map_or(0, |meta| number(meta) + 1);
     loop {
         let bytes = payload(n);
-        let (first, second) = bytes.split_at(bytes.len() / 3);
-        spool.seal(&meta(n), &[first, second]).unwrap();
+        let parts: Vec<&[u8]> = bytes.chunks(PART_BYTES).collect();
+        spool.seal(&meta(n), &parts).unwrap();
         say(&mut said, &format!("sealed {n}"));
         n += 1;
         // Now and then all of them, so that only the meta of the newest is left.

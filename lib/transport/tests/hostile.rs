@@ -196,6 +196,53 @@ fn an_oversized_frame_costs_only_itself() {
 }
 
 #[test]
+fn a_packet_that_would_be_an_event_if_it_were_cut_is_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = start(vec![seqpacket(dir.path())]);
+    let path = dir.path().join("p.sock");
+    let peer = Raw::connect(&path, SocketKind::Seqpacket);
+    peer.send_frame(&hello("sensor", NODE, 7));
+    let mut packet = frame(7, 0);
+    packet.resize(MAX_MESSAGE_BYTES, b' ');
+    assert!(peer.send_frame(&packet), "the longest is taken");
+    packet = frame(7, 1);
+    packet.resize(MAX_MESSAGE_BYTES, b' ');
+    packet.extend_from_slice(b"\nmore");
+    assert!(peer.send_frame(&packet));
+    assert!(peer.send_frame(&frame(7, 2)));
+    let taken: Vec<u64> = take_frames(&receiver, 2).iter().map(|(_, seq)| *seq).collect();
+    assert_eq!(taken, [0, 2]);
+    assert_eq!(dropped(&receiver, DropReason::TooLong), 1);
+}
+
+#[test]
+fn a_process_that_connects_again_takes_its_old_place_and_what_it_repeats_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = start(vec![stream(dir.path())]);
+    let path = dir.path().join("s.sock");
+    let first = Raw::connect(&path, SocketKind::Stream);
+    first.send_frame(&hello("sensor", NODE, 7));
+    assert!(first.send(&lines((0..10).map(|seq| frame(7, seq)))));
+    wait_for("they are read", || {
+        (receiver.counters().identities.first()?.pending == 10).then_some(())
+    });
+    let second = Raw::connect(&path, SocketKind::Stream);
+    second.send_frame(&hello("sensor", NODE, 7));
+    first.read_to_end();
+    assert!(second.send(&lines((0..20).map(|seq| frame(7, seq)))));
+    let taken: Vec<u64> = take_frames(&receiver, 20).iter().map(|(_, seq)| *seq).collect();
+    assert_eq!(taken, (0..20).collect::<Vec<_>>());
+    assert_eq!(dropped(&receiver, DropReason::Duplicate), 10);
+    assert!(log_of(dir.path()).is_empty(), "nothing is lost, nothing is said");
+    let origin = receiver.origins().pop().unwrap();
+    assert_eq!((origin.received, origin.lost, origin.connections), (20, 0, 1));
+    wait_for("the acknowledgement goes to the new connection", || {
+        second.read_now().ends_with(b"{\"ack\":20}\n").then_some(())
+    });
+    assert_balanced(&receiver);
+}
+
+#[test]
 fn a_later_version_a_later_kind_a_wrong_role_and_a_false_claim_are_named() {
     let good = String::from_utf8(frame(7, 1000)).unwrap();
     let check = |from: &str, to: &str, reason, remedy| {
