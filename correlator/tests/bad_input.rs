@@ -92,6 +92,7 @@ impl Case {
         for report in [sensor, server] {
             assert_eq!((report.unacknowledged, report.counters.dropped_total()), (0, 0));
         }
+        correlator.forget_ledger();
         until("an empty spool", || {
             correlator.ledger()["facts"]["spool"]["segments"] == 0
         });

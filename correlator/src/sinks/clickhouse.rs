@@ -33,6 +33,9 @@ const INSERT_TIMEOUT: Duration = Duration::from_mins(1);
 /// While the store takes nothing for one and the same reason, that is said again so often.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 
+/// A store that is busy for less is none of anybody's business.
+const BUSY_AT_LEAST: Duration = Duration::from_secs(10);
+
 /// Errors of the store that are about the rows themselves. Source: `ErrorCodes.cpp` of ClickHouse.
 const CONTENT_ERRORS: [u32; 16] = [
     6,   // CANNOT_PARSE_TEXT
@@ -75,6 +78,8 @@ enum Trouble {
     Schema,
     /// Its disk is full.
     Space,
+    /// It has too much to do, or still has our own insert of before a restart in hand.
+    Busy,
     /// Something else.
     Other,
 }
@@ -87,6 +92,7 @@ impl Trouble {
             164 | 497 => Self::Rights,
             16 | 60 | 81 => Self::Schema,
             243 => Self::Space,
+            159 | 202 | 241 | 252 => Self::Busy,
             _ => Self::Other,
         }
     }
@@ -108,8 +114,16 @@ pub(crate) struct SenderParts {
 pub(crate) struct Sender {
     parts: SenderParts,
     client: RefCell<Client>,
-    /// The trouble that was said last, and when.
-    said: Cell<Option<(Trouble, Instant)>>,
+    trouble: Cell<Option<Lasting>>,
+}
+
+/// A trouble that lasts.
+#[derive(Debug, Clone, Copy)]
+struct Lasting {
+    trouble: Trouble,
+    since: Instant,
+    /// When it was said last.
+    said: Option<Instant>,
 }
 
 impl std::fmt::Debug for Sender {
@@ -129,7 +143,7 @@ impl Sender {
         Ok(Self {
             client: RefCell::new(parts.store.client()?),
             parts,
-            said: Cell::new(None),
+            trouble: Cell::new(None),
         })
     }
 
@@ -188,7 +202,7 @@ impl Sender {
 
     fn settle_trouble(&self) {
         self.parts.admin.set_ready("store");
-        if self.said.take().is_some() {
+        if self.trouble.take().is_some_and(|lasting| lasting.said.is_some()) {
             tracing::info!("store {} takes batches again", self.parts.store.url);
         }
     }
@@ -196,14 +210,29 @@ impl Sender {
     /// Says why the store takes nothing and what mends it: once for each trouble, and then now and again.
     fn say(&self, trouble: Trouble, reason: &str) {
         self.parts.admin.set_unready("store", reason);
-        let is_news = self
-            .said
-            .get()
-            .is_none_or(|(said, at)| said != trouble || at.elapsed() >= SAY_AGAIN);
-        if !is_news {
+        let now = Instant::now();
+        let mut lasting = match self.trouble.get() {
+            Some(lasting) if lasting.trouble == trouble => lasting,
+            before => Lasting {
+                trouble,
+                since: now,
+                // What was said of another trouble ends with one line too.
+                said: before
+                    .and_then(|before| before.said)
+                    .filter(|_| trouble == Trouble::Busy),
+            },
+        };
+        let is_due = match lasting.said {
+            Some(said) => now.duration_since(said) >= SAY_AGAIN,
+            None => trouble != Trouble::Busy || now.duration_since(lasting.since) >= BUSY_AT_LEAST,
+        };
+        if is_due {
+            lasting.said = Some(now);
+        }
+        self.trouble.set(Some(lasting));
+        if !is_due {
             return;
         }
-        self.said.set(Some((trouble, Instant::now())));
         let store = &self.parts.store;
         let remedy = match trouble {
             Trouble::Away => "see that it runs, or set store.connection.url".to_owned(),
@@ -221,6 +250,7 @@ impl Sender {
             ),
             Trouble::Schema => format!("run `ja4 schema apply --url {}`", store.url),
             Trouble::Space => "free space on the store's disk".to_owned(),
+            Trouble::Busy => "if this stays, give it more memory or processors".to_owned(),
             Trouble::Other => "see the store's log".to_owned(),
         };
         tracing::warn!(

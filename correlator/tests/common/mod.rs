@@ -480,6 +480,12 @@ impl Correlator {
             .unwrap_or_default()
     }
 
+    /// Takes the ledger away, so that the next one is from now.
+    pub fn forget_ledger(&self) {
+        // It may not have been written yet.
+        let _gone = fs::remove_file(self.folder.join("ledger.json"));
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("correlator.log")).unwrap_or_default()
     }
