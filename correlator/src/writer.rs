@@ -19,6 +19,14 @@ use crate::totals::{Flow, Totals};
 /// Pause between tries to seal while the spool's disk is full or broken.
 const RESEAL_PAUSE: Duration = Duration::from_secs(1);
 
+/// With more sealed batches than this before it the store lags behind.
+const LAGGING_BATCHES: usize = 10;
+
+/// While the store lags behind, a batch of fewer bytes waits this many times as long: an insert costs the store tens of
+/// milliseconds however small it is. Producers keep 8 MiB, so that a batch of a mebibyte must not wait.
+const SMALL_BATCH_BYTES: usize = 1 << 20;
+const LAGGING_FACTOR: u32 = 5;
+
 /// While nothing can be sealed this is said again so often.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
@@ -168,7 +176,7 @@ impl Writer {
             return Some(stuck.retry_mono_ns);
         }
         let opened = store.batch.opened_mono_ns()?;
-        Some(opened.saturating_add(nanos(store.policy.age)))
+        Some(opened.saturating_add(nanos(store.age())))
     }
 
     /// Seals what is due, and settles what has become safe. True if any event was settled.
@@ -230,8 +238,18 @@ impl StoreSink {
         let aged = self
             .batch
             .opened_mono_ns()
-            .is_some_and(|opened| mono_ns.saturating_sub(opened) >= nanos(self.policy.age));
+            .is_some_and(|opened| mono_ns.saturating_sub(opened) >= nanos(self.age()));
         aged || self.batch.n_rows() >= self.policy.rows || self.batch.bytes() >= self.policy.bytes
+    }
+
+    /// Age after which the batch is sealed.
+    fn age(&self) -> Duration {
+        let lags = self.outbox.backlog().0 > LAGGING_BATCHES;
+        if lags && self.batch.bytes() < SMALL_BATCH_BYTES {
+            self.policy.age.saturating_mul(LAGGING_FACTOR)
+        } else {
+            self.policy.age
+        }
     }
 
     fn settle_completed(&mut self, core: &mut Core) -> bool {
@@ -398,4 +416,60 @@ impl Rows for Writer {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink() -> StoreSink {
+        StoreSink {
+            batch: Batch::new("ja4_logs"),
+            outbox: Outbox::in_memory(1 << 20),
+            policy: SealPolicy {
+                rows: 100,
+                bytes: 32 << 20,
+                age: Duration::from_secs(1),
+                sealed_is_safe: true,
+            },
+            token_prefix: String::new(),
+            n_sealed: 0,
+            stuck: None,
+            trouble: Trouble::default(),
+            awaiting: HashMap::new(),
+            inserted_before: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn small_batches_wait_longer_while_the_store_lags_behind() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut sink = sink();
+        sink.batch.settle(Origin { boot: 0, seq: 0 });
+        sink.batch.touch(7);
+        assert!(!sink.is_due(7 + SECOND - 1) && sink.is_due(7 + SECOND));
+        for _ in 0..=LAGGING_BATCHES {
+            sink.outbox.seal(SegmentMeta::default(), b"x").unwrap();
+        }
+        assert!(!sink.is_due(7 + 5 * SECOND - 1) && sink.is_due(7 + 5 * SECOND));
+        // A large one does not: its producers cannot keep much more.
+        for seq in 0..(SMALL_BATCH_BYTES / size_of::<Origin>()) as u64 {
+            sink.batch.settle(Origin { boot: 0, seq });
+        }
+        assert!(sink.is_due(7 + SECOND));
+    }
+
+    #[test]
+    fn behind_a_batch_that_cannot_be_sealed_nothing_is_due_before_the_next_try() {
+        let mut sink = sink();
+        sink.batch.settle(Origin { boot: 0, seq: 0 });
+        sink.batch.touch(0);
+        sink.stuck = Some(Stuck {
+            blocks: Vec::new(),
+            payload: Vec::new(),
+            origins: Vec::new(),
+            retry_mono_ns: 9_000_000_000,
+        });
+        assert!(!sink.is_due(8_999_999_999) && sink.is_due(9_000_000_000));
+    }
 }
