@@ -30,8 +30,9 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
 /// times of frames move them.
 const TURNS_PER_TICK_MAX: usize = 64;
 
-/// How long frames are still read after a stop request.
-const LAST_READ_MAX: Duration = Duration::from_secs(1);
+/// How long frames that were captured before a stop request are still read: a full ring of the largest size
+/// takes less.
+const LAST_READ_MAX: Duration = Duration::from_secs(5);
 
 /// Packets of an unpaced file between two looks at the emitter's buffer: their events fit the half of it
 /// that is left free.
@@ -128,6 +129,8 @@ struct Sensor {
     admin: Arc<Admin>,
     ledger_file: Option<PathBuf>,
     kernel: KernelCounts,
+    /// When the last frame was captured.
+    frame_at: TimeNs,
     published_at: Instant,
 }
 
@@ -178,6 +181,7 @@ impl Sensor {
             admin,
             ledger_file,
             kernel: KernelCounts::default(),
+            frame_at: TimeNs::MIN,
             published_at: Instant::now(),
         })
     }
@@ -221,9 +225,9 @@ impl Sensor {
                 self.publish_live(&mut captures);
             }
         }
-        // What the kernel has already handed over; no longer than this, as frames keep coming.
-        let until = Instant::now() + LAST_READ_MAX;
-        while self.read_all(&mut captures) > 0 && Instant::now() < until {}
+        // What was captured before the stop request; later frames may come faster than they are read.
+        let (asked_at, until) = (wall_now(), Instant::now() + LAST_READ_MAX);
+        while self.read_all(&mut captures) > 0 && self.frame_at < asked_at && Instant::now() < until {}
         self.read_kernel_counts(&mut captures);
         Ok(())
     }
@@ -232,8 +236,11 @@ impl Sensor {
     fn read_all(&mut self, captures: &mut [LiveCapture]) -> usize {
         let mut n_frames = 0;
         for capture in captures {
-            let pipeline = &mut self.pipeline;
-            n_frames += capture.read(|at, frame| pipeline.feed(at, frame));
+            let (pipeline, frame_at) = (&mut self.pipeline, &mut self.frame_at);
+            n_frames += capture.read(|at, frame| {
+                pipeline.feed(at, frame);
+                *frame_at = at;
+            });
             self.send_events();
         }
         n_frames
