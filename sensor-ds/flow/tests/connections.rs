@@ -456,3 +456,24 @@ fn each_direction_may_come_on_its_own_interface() {
         assert_eq!(rig.table.counters().dropped(FrameDrop::OtherView), n_copies);
     }
 }
+
+#[test]
+fn a_hello_in_single_bytes_is_read_in_any_order() {
+    for n in [400, 1900] {
+        let stream = records(&long_hello(n), 16_384);
+        for order in ["forward", "reverse", "odd first"] {
+            let (mut rig, mut talk) = (rig(), Talk::new(40_000));
+            rig.feed_all(&talk.handshake());
+            let mut pieces = talk.client_pieces(&stream, &vec![1; stream.len()]);
+            match order {
+                "reverse" => pieces.reverse(),
+                "odd first" => pieces.sort_by_key(|piece| piece.seq.wrapping_sub(talk.client_next) % 2),
+                _ => {}
+            }
+            let events = rig.feed_all(&pieces);
+            assert_eq!(words(&events), ["hello0"], "{n} bytes, {order}");
+            assert_eq!(hellos(&events)[0].hello.message_bytes as usize, n);
+            assert_eq!(rig.table.reassembly_bytes(), 0);
+        }
+    }
+}
