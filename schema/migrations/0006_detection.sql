@@ -3,7 +3,7 @@
 -- min_writer: 0.1.0
 
 -- key: the current state of one (client, model). Replacement works inside a partition only: physically one row per
---      client, model and day. Read only through view_detected_anomalies, with FINAL, and never with
+--      client, model and day. Read only through views that take the highest version of each, and never with FINAL and
 --      do_not_merge_across_partitions_select_final (wrong answer, measured).
 -- sharding: cityHash64(src_ip)
 -- retention: detection_days 7 toDateTime(detected_at)

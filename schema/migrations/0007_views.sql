@@ -139,15 +139,23 @@ CREATE OR REPLACE VIEW {processing}.view_ai_features_24h{on_cluster} AS
 SELECT * FROM {processing}.view_ai_features(from = now() - INTERVAL 24 HOUR, to = now(), shards = {shards:UInt8}, shard = {shard:UInt8})
 COMMENT 'view_ai_features of the 24 hours that end now, in shards: unsharded it needs more than 500 MB';
 
+-- The keys first, from narrow columns, then the rows: sorting every flagged client with its reasons took 80 ms for 140 000.
 -- step: view_detected_anomalies
 CREATE OR REPLACE VIEW {processing}.view_detected_anomalies{on_cluster} AS
 SELECT src_ip, ja4, host, model_name, entity_id, detected_at, first_detected_at, cycles_flagged, model_version,
     window_start, window_end, score, threshold, severity, state, requests, campaign_id, reasons
-FROM {processing}.ml_detected_anomalies FINAL
-WHERE host != 'ja4-probe.invalid'
-ORDER BY version DESC
-LIMIT 1 BY src_ip, ja4, host, model_name
-COMMENT 'current state of each flagged client and model, once however many days it spans';
+FROM {processing}.ml_detected_anomalies
+WHERE (entity_id, model_name, version) IN
+(
+    SELECT entity_id, model_name, max(version)
+    FROM {processing}.ml_detected_anomalies
+    WHERE host != 'ja4-probe.invalid'
+    GROUP BY entity_id, model_name
+    ORDER BY argMax(score, version) DESC, argMax(detected_at, version) DESC
+    LIMIT {n:UInt32}
+)
+LIMIT 1 BY entity_id, model_name
+COMMENT 'current state of the n flagged clients and models with the highest scores, once however many days they span';
 
 -- step: view_ip_recurrence
 CREATE OR REPLACE VIEW {processing}.view_ip_recurrence{on_cluster} AS
@@ -165,15 +173,18 @@ COMMENT 'days on which an address was flagged, over 7 days at most; ask for one 
 -- step: view_dashboard_entities
 CREATE OR REPLACE VIEW {processing}.view_dashboard_entities{on_cluster} AS
 WITH
-    top AS
+    -- A scalar, computed once for the two that ask for it.
     (
-        SELECT entity_id AS id, sum(requests) AS n
-        FROM {processing}.agg_host_ip_ja4_1h
-        WHERE hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
-        GROUP BY entity_id
-        ORDER BY n DESC
-        LIMIT {n:UInt32}
-    ),
+        SELECT groupArray(id) FROM
+        (
+            SELECT entity_id AS id
+            FROM {processing}.agg_host_ip_ja4_1h
+            WHERE hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
+            GROUP BY entity_id
+            ORDER BY sum(requests) DESC
+            LIMIT {n:UInt32}
+        )
+    ) AS top,
     clients AS
     (
         SELECT entity_id AS id, any(src_ip) AS ip, any(ja4) AS client_ja4, any(host) AS client_host,
@@ -181,14 +192,21 @@ WITH
             min(first_ts) AS first_seen_at, max(last_ts) AS last_seen_at,
             any(any_country) AS country, any(any_asn) AS asn, any(any_ua_family) AS ua_family
         FROM {processing}.agg_host_ip_ja4_1h
-        WHERE hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')} AND entity_id IN (SELECT id FROM top)
+        WHERE hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')} AND entity_id IN (SELECT arrayJoin(top))
         GROUP BY entity_id
     ),
+    -- As in view_detected_anomalies, but of these clients only.
     flagged AS
     (
         SELECT entity_id AS id, max(score) AS score_max, argMax(model_name, score) AS model, argMax(reasons, score) AS why
-        FROM {processing}.view_detected_anomalies
-        WHERE entity_id IN (SELECT id FROM top)
+        FROM
+        (
+            SELECT entity_id, model_name, score, reasons
+            FROM {processing}.ml_detected_anomalies
+            WHERE host != 'ja4-probe.invalid' AND entity_id IN (SELECT arrayJoin(top))
+            ORDER BY version DESC
+            LIMIT 1 BY entity_id, model_name
+        )
         GROUP BY entity_id
     )
 SELECT clients.id AS entity_id, ip, client_ja4 AS ja4, client_host AS host, n_requests, n_errors, n_bytes, first_seen_at, last_seen_at,

@@ -498,7 +498,7 @@ fn expectations(marks: &Marks) -> Vec<(&'static str, String, String)> {
         owned("view_ai_features (rows)", format!("SELECT count(), sum(requests) FROM {{processing}}.view_ai_features({window}, shards = 1, shard = 0)"), "2 4"),
         owned("view_ai_features_1h", "SELECT countIf(host != 'verify.example'), max(requests) <= 3 FROM {processing}.view_ai_features_1h".to_owned(), "0 1"),
         owned("view_ai_features_24h", "SELECT sum(n), sum(r) FROM (SELECT count() AS n, sum(requests) AS r FROM {processing}.view_ai_features_24h(shards = 2, shard = 0) UNION ALL SELECT count(), sum(requests) FROM {processing}.view_ai_features_24h(shards = 2, shard = 1))".to_owned(), "2 4"),
-        owned("view_detected_anomalies", "SELECT count(), round(any(score), 2), any(model_name) FROM {processing}.view_detected_anomalies".to_owned(), "1 0.75 web/1h"),
+        owned("view_detected_anomalies", "SELECT count(), round(any(score), 2), any(model_name) FROM {processing}.view_detected_anomalies(n = 10)".to_owned(), "1 0.75 web/1h"),
         owned("view_ip_recurrence", format!("SELECT days_flagged, entities_flagged FROM {{processing}}.view_ip_recurrence WHERE {client}"), "2 1"),
         owned("view_dashboard_entities", format!("SELECT ip, ja4, host, n_requests, n_errors, round(score, 2), model_name, as_name, crawler, list_action FROM {{processing}}.view_dashboard_entities({window}, n = 1)"),
             &format!("::ffff:{CLIENT} {JA4} {HOST} 3 1 0.75 web/1h VERIFY-AS verify-bot watch")),

@@ -57,6 +57,11 @@ const BENCHES: &[Bench] = &[
         floor: "of 800 bytes, per CPU second on each side: 300 000 events on SEQPACKET, 600 000 on STREAM; beside it bare sends and receives",
         command: &["examples/transport_bench"],
     },
+    Bench {
+        name: "store: inserts and queries",
+        floor: "10 000 000 requests: 90 000 rows per CPU second through all views, 95 bytes each; the rows without views and every bar beside it",
+        command: &["schema-bench"],
+    },
 ];
 
 /// Runs the benches; `Ok(false)` when one could not be run.

@@ -59,6 +59,7 @@ async fn main() -> anyhow::Result<()> {
     println!("machine            {}", machine::describe()?);
     println!("rows               {rows} over {DAYS} days");
 
+    let _folder = RemovedAtTheEnd(folder.clone());
     let measured = StoreProcess::start(&program, folder.join("measured"))?;
     let store = Store::with_client(measured.client(), Names::default());
     let watch = Watch::start(measured.pid());
@@ -93,10 +94,10 @@ async fn main() -> anyhow::Result<()> {
     timing::detections(&store, &window).await?;
     let steady = watch.anonymous_mb()?;
     let before = watch.peak_mb();
-    timing::queries(&store, &window, None).await?;
+    timing::queries(&store, &window, &watch, None).await?;
     timing::features(&store, &window, &watch).await?;
     let background = load.background(BACKGROUND_ROWS).await?;
-    timing::queries(&store, &window, Some(background)).await?;
+    timing::queries(&store, &window, &watch, Some(background)).await?;
 
     println!("\nanonymous memory of the store, MB          figure     bar");
     println!(
@@ -116,10 +117,17 @@ async fn main() -> anyhow::Result<()> {
         watch.peak_mb(),
         1100
     );
-    drop((measured, maker));
-    // Empty by now; what is left is in the system's temporary files.
-    let _removed = std::fs::remove_dir(&folder);
     Ok(())
+}
+
+/// The folder of the stores' folders, which are gone before it.
+struct RemovedAtTheEnd(PathBuf);
+
+impl Drop for RemovedAtTheEnd {
+    fn drop(&mut self) {
+        // What is left is in the system's temporary files.
+        let _removed = std::fs::remove_dir(&self.0);
+    }
 }
 
 /// Between two looks at what ends by itself.
