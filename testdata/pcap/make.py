@@ -215,11 +215,11 @@ def block(kind, body):
     return struct.pack("<I", kind) + length + body + length
 
 
-def pcapng(frames, links=(1,)):
+def pcapng(frames, links=(1,), snaplens=(0, 0)):
     """Frames go round the interfaces."""
     out = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
-    for link in links:
-        out += block(1, struct.pack("<HHI", link, 0, 0) + struct.pack("<HHI", 9, 1, 9) + struct.pack("<HH", 0, 0))
+    for link, snaplen in zip(links, snaplens):
+        out += block(1, struct.pack("<HHI", link, 0, snaplen) + struct.pack("<HHI", 9, 1, 9) + struct.pack("<HH", 0, 0))
     for n, frame in enumerate(frames):
         at = START * 10**9 + n * 1_000_000
         out += block(6, struct.pack("<IIIII", n % len(links), at >> 32, at & 0xFFFFFFFF, len(frame), len(frame)) + frame)
@@ -324,6 +324,11 @@ def captures():
     yield "sll2.pcap", pcap([sll2(network(s)) for s in both], 276), twice
     yield "nanoseconds.pcap", pcap([ethernet(ipv4(s)) for s in small], nanoseconds=True), [(4, SMALL)]
     yield "two_interfaces.pcapng", pcapng([ethernet(ipv4(s)) for s in small], (1, 1)), [(4, SMALL)]
+    turns = [ethernet(ipv4(s)) if n % 2 == 0 else ipv4(s) for n, s in enumerate(small)]
+    yield "mixed_links.pcapng", pcapng(turns, (1, 101)), [(4, SMALL)]
+    yield "mixed_snapshots.pcapng", pcapng([ethernet(ipv4(s)) for s in small], (1, 1), (65535, 262144)), [(4, SMALL)]
+    sections = pcapng([ethernet(ipv4(s)) for s in small]) + pcapng([sll(ipv4(s)) for s in whole(OLD, port=40010)], (113,))
+    yield "two_sections.pcapng", sections, [(4, SMALL), (len(small) + 4, OLD)]
 
     n = len(records(BROWSER))
     yield "segments_of_40.pcap", eth(cut(BROWSER, 40)), [(3 + -(-n // 40), BROWSER)]
@@ -357,7 +362,10 @@ def captures():
     yield "fault_flipped_bits.pcap", pcap([bytes(f) for f in flipped]), [(4, SMALL)]
     yield "fault_short_snapshot.pcap", pcap([ethernet(network(s)) for s in small], snaplen=96), []
     yield "fault_unknown_link.pcap", pcap([bytes(40)], 105), []
-    yield "fault_mixed_links.pcapng", pcapng([ethernet(ipv4(s)) for s in small], (1, 101)), []
+    yield "fault_unknown_link.pcapng", pcapng([bytes(40)], (105,)), []
+    half = [n for s in small for n in (bytes(40), ethernet(ipv4(s)))]
+    yield "fault_half_unknown.pcapng", pcapng(half, (105, 1)), [(8, SMALL)]
+    yield "fault_cut_block.pcapng", pcapng([ethernet(ipv4(s)) for s in small])[:-100], [(4, SMALL)]
     yield "fault_garbage.pcap", bytes(range(256)) * 2, []
     yield "fault_empty.pcap", b"", []
     yield "fault_header_only.pcap", eth([]), []

@@ -2,6 +2,7 @@
 
 pub(crate) mod live;
 pub(crate) mod offline;
+mod pcapng;
 
 use sensor_flow::TimeNs;
 

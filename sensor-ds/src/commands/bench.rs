@@ -113,7 +113,6 @@ struct Pass {
 
 fn read_and_track(file: &Path) -> anyhow::Result<Pass> {
     let mut capture = OfflineCapture::open(file)?;
-    let link = capture.link();
     let started = cpu_seconds();
     let mut pipeline = Pipeline::new(FlowTable::new(FlowSettings::default(), OFFLINE_SEED));
     let mut pass = Pass::default();
@@ -129,7 +128,7 @@ fn read_and_track(file: &Path) -> anyhow::Result<Pass> {
         };
         pass.n_packets += 1;
         let frame = Frame {
-            link,
+            link: packet.link,
             interface: 0,
             number: pass.n_packets,
             bytes: packet.bytes,

@@ -100,7 +100,6 @@ fn read_file<W: Write>(
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), ReadError> {
     let mut capture = OfflineCapture::open(file)?;
-    let link = capture.link();
     let mut pipeline = Pipeline::new(FlowTable::new(FlowSettings::default(), OFFLINE_SEED));
     let mut number = 0;
     loop {
@@ -108,7 +107,7 @@ fn read_file<W: Write>(
             Next::Packet(packet) => {
                 number += 1;
                 let frame = Frame {
-                    link,
+                    link: packet.link,
                     interface: 0,
                     number,
                     bytes: packet.bytes,
@@ -146,7 +145,8 @@ fn read_file<W: Write>(
 
 /// Frames and hellos that could not be read, by reason; `None` without any.
 fn damage_of(counters: &Counters) -> Option<String> {
-    const FRAMES: [FrameDrop; 6] = [
+    const FRAMES: [FrameDrop; 7] = [
+        FrameDrop::LinkUnsupported,
         FrameDrop::LinkTruncated,
         FrameDrop::LinkMalformed,
         FrameDrop::IpTruncated,
@@ -161,7 +161,7 @@ fn damage_of(counters: &Counters) -> Option<String> {
             .filter(|(_, n)| *n > 0)
             .map(|(name, n)| format!("{n} {name}"))
             .collect();
-        (!found.is_empty()).then(|| format!("damaged {what}: {}", found.join(", ")))
+        (!found.is_empty()).then(|| format!("{what}: {}", found.join(", ")))
     };
     let frames = FRAMES.map(|reason| (reason.name(), counters.dropped(reason)));
     let hellos = HELLOS.map(|reason| (reason.name(), counters.lost(reason)));

@@ -100,15 +100,15 @@ fn captures_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 fn read_frames(path: &Path) -> anyhow::Result<Vec<SourceFrame>> {
     let mut capture = OfflineCapture::open(path)?;
-    let is_null = capture.link() == LinkType::NULL;
-    anyhow::ensure!(
-        is_null || capture.link() == LinkType::ETHERNET,
-        "{} has link type {}; a mixed capture is made of Ethernet and NULL",
-        path.display(),
-        capture.link().0
-    );
     let mut frames = Vec::new();
     while let Next::Packet(packet) = capture.next()? {
+        let is_null = packet.link == LinkType::NULL;
+        anyhow::ensure!(
+            is_null || packet.link == LinkType::ETHERNET,
+            "{} has link type {}; a mixed capture is made of Ethernet and NULL",
+            path.display(),
+            packet.link.0
+        );
         let (bytes, wire_len) = if is_null {
             (ethernet_of_null(packet.bytes), packet.wire_len + 10)
         } else {

@@ -304,7 +304,6 @@ impl Sensor {
         pace: Pace,
         shift_to_now: bool,
     ) -> anyhow::Result<()> {
-        let link = capture.link();
         let (started, mut first_at, mut number) = (Instant::now(), None, 0);
         self.admin.set_ready("capture");
         while !self.shutdown.is_requested() {
@@ -334,7 +333,7 @@ impl Sensor {
             self.pipeline.feed(
                 packet.at,
                 &Frame {
-                    link,
+                    link: packet.link,
                     interface: 0,
                     number,
                     bytes: packet.bytes,
