@@ -30,11 +30,11 @@ pub(crate) struct Options {
 /// Packages whose test `exactly_once` kills as many processes as `JA4_SOAK_KILLS` says.
 const KILL_TESTS: [&str; 2] = ["embedded-clickhouse", "correlator"];
 
-/// A test under `tests/fuzz_*.rs` with one `bolero::check!()`.
+/// A test with one `bolero::check!()`: under `tests/fuzz_*.rs`, or beside the code of a program, which has no other place.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
     package: String,
-    /// The test function.
+    /// The test function, with the path of its module.
     name: String,
 }
 
@@ -172,7 +172,7 @@ fn pipeline(root: &Path, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every fuzz target of the workspace, found by its file name.
+/// Every fuzz target of the workspace, found by what its file holds.
 fn targets(root: &Path) -> anyhow::Result<Vec<Target>> {
     let metadata = cargo::metadata(root)?;
     let mut targets = Vec::new();
@@ -180,25 +180,85 @@ fn targets(root: &Path) -> anyhow::Result<Vec<Target>> {
         .as_array()
         .context("cargo metadata lists no packages")?
     {
-        for target in package["targets"]
-            .as_array()
-            .context("a package lists no targets")?
-        {
-            let file = target["name"].as_str().unwrap_or_default();
-            if target["kind"][0] != "test" || !file.starts_with("fuzz_") {
-                continue;
-            }
-            let path = PathBuf::from(target["src_path"].as_str().context("a target has no source")?);
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("could not read {}", path.display()))?;
-            let package = package["name"].as_str().unwrap_or_default();
-            targets.extend(test_names(&text).map(|name| Target {
-                package: package.to_owned(),
-                name: name.to_owned(),
+        let name = package["name"].as_str().unwrap_or_default();
+        let manifest = Path::new(
+            package["manifest_path"]
+                .as_str()
+                .context("a package has no place")?,
+        );
+        let folder = manifest.parent().context("a manifest lies in a folder")?;
+        if name == env!("CARGO_PKG_NAME") {
+            continue;
+        }
+        for path in fuzz_files(&folder.join("tests"))? {
+            let text = read(&path)?;
+            targets.extend(test_names(&text).map(|test| Target {
+                package: name.to_owned(),
+                name: test.to_owned(),
+            }));
+        }
+        let source = folder.join("src");
+        for path in rust_files(&source)? {
+            let text = read(&path)?;
+            let module = module_of(path.strip_prefix(&source).context("found under src")?);
+            targets.extend(test_names(&text).map(|test| Target {
+                package: name.to_owned(),
+                name: format!("{module}::tests::{test}"),
             }));
         }
     }
     Ok(targets)
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+/// `fuzz_*.rs` directly in a folder, which need not exist.
+fn fuzz_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = rust_files(folder)?;
+    files.retain(|path| {
+        path.parent() == Some(folder)
+            && path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("fuzz_"))
+    });
+    Ok(files)
+}
+
+/// Every source file below a folder, which need not exist, in order.
+fn rust_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(files),
+        Err(error) => return Err(error).with_context(|| format!("could not read {}", folder.display())),
+    };
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("could not read {}", folder.display()))?
+            .path();
+        if path.is_dir() {
+            files.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The module that a file below `src` is, for example `capture::pcapng`.
+fn module_of(path: &Path) -> String {
+    let path = path.with_extension("");
+    let mut parts: Vec<_> = path
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    if parts.last().is_some_and(|last| last == "mod") {
+        parts.pop();
+    }
+    parts.join("::")
 }
 
 /// The functions of a fuzz file that are tests and hold a `check!`.
@@ -219,5 +279,35 @@ mod tests {
         let text = "//! x\n#[test]\nfn parses_anything() {\n bolero::check!().for_each(|b: &[u8]| {});\n}\n\
                     #[test]\nfn plain() { assert!(true); }\n";
         assert_eq!(test_names(text).collect::<Vec<_>>(), ["parses_anything"]);
+    }
+
+    #[test]
+    fn a_file_is_the_module_of_its_path() {
+        assert_eq!(module_of(Path::new("capture/pcapng.rs")), "capture::pcapng");
+        assert_eq!(module_of(Path::new("capture/mod.rs")), "capture");
+    }
+
+    #[test]
+    fn fuzz_targets_of_tests_and_of_programs_are_found() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let found: Vec<String> = targets(&root)
+            .unwrap()
+            .into_iter()
+            .map(|target| format!("{}/{}", target.package, target.name))
+            .collect();
+        for name in [
+            "sensor-wire/fuzz_client_hello",
+            "sensor-ds/capture::pcapng::tests::",
+        ] {
+            assert!(
+                found.iter().any(|target| target.starts_with(name)),
+                "{name}: {found:#?}"
+            );
+        }
+        // Its own tests hold the words, and are no target.
+        assert!(
+            !found.iter().any(|target| target.starts_with("xtask/")),
+            "{found:#?}"
+        );
     }
 }
