@@ -8,7 +8,7 @@ use demo::observe::http1::{self, Event};
 use demo::observe::http2::{MAX_WAITING_HEADS, Observer};
 
 /// Each target runs this long in `cargo test`; a coverage-guided engine takes its own time.
-const TEST_TIME: Duration = Duration::from_secs(3);
+const TEST_TIME: Duration = Duration::from_secs(10);
 /// Most that an observer may hold: one block, one frame and its head.
 const MAX_HELD_BYTES: usize = (32 << 10) + 16_384 + 9;
 

@@ -26,7 +26,7 @@ fn check(block: &[u8]) {
 #[test]
 fn fuzz_any_bytes_are_cut_or_refused() {
     bolero::check!()
-        .with_test_time(Duration::from_secs(5))
+        .with_test_time(Duration::from_secs(10))
         .for_each(|bytes: &[u8]| check(bytes));
 }
 
@@ -35,7 +35,7 @@ fn fuzz_damaged_blocks_are_cut_or_refused() {
     let block = sample(7);
     bolero::check!()
         .with_type::<Vec<(u16, u8)>>()
-        .with_test_time(Duration::from_secs(5))
+        .with_test_time(Duration::from_secs(10))
         .for_each(|edits| {
             let mut damaged = block.clone();
             for (at, byte) in edits {

@@ -330,7 +330,7 @@ fn check(engine: &Engine<u32, ()>, settings: &Settings) {
 #[test]
 fn any_inputs_keep_the_books_and_the_caps() {
     bolero::check!()
-        .with_test_time(Duration::from_secs(8))
+        .with_test_time(Duration::from_secs(10))
         .with_max_len(4_096)
         .for_each(run);
 }

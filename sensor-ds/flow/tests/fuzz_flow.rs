@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{ACK, FIN, RST, Rig, SYN, Segment, Talk, hello, hello_message, hellos, records};
 use sensor_flow::{FlowSettings, FrameDrop, Loss};
 
-const TEST_TIME: Duration = Duration::from_secs(5);
+const TEST_TIME: Duration = Duration::from_secs(10);
 
 fn small_budgets() -> FlowSettings {
     FlowSettings {

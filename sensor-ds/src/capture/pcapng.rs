@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn fuzz_pcapng() {
         bolero::check!()
-            .with_test_time(std::time::Duration::from_secs(5))
+            .with_test_time(std::time::Duration::from_secs(10))
             .with_type::<(bool, Vec<(u8, Vec<u8>)>, Vec<u8>)>()
             .for_each(|(big_endian, blocks, tail)| {
                 let mut writer = Writer::new(*big_endian);

@@ -14,7 +14,7 @@ use sensor_wire::tls::{ClientHello, HelloScanner, MAX_HELLO_BYTES, Scan, collect
 use sensor_wire::{ip::parse_ip, link::parse_link};
 
 /// Each target runs this long in `cargo test`; a coverage-guided engine takes its own time.
-const TEST_TIME: Duration = Duration::from_secs(2);
+const TEST_TIME: Duration = Duration::from_secs(10);
 
 #[test]
 fn fuzz_link() {
