@@ -27,8 +27,13 @@ pub(crate) struct Options {
     only: Option<String>,
 }
 
-/// Packages whose test `exactly_once` kills as many processes as `JA4_SOAK_KILLS` says.
-const KILL_TESTS: [&str; 2] = ["embedded-clickhouse", "correlator"];
+/// Tests that kill as many processes as `JA4_SOAK_KILLS` says: package, test executable, which of its tests.
+const KILL_TESTS: [(&str, &str, &str); 4] = [
+    ("ja4-transport", "exactly_once", ""),
+    ("ja4-spool", "exactly_once", ""),
+    ("embedded-clickhouse", "store", "exactly_once"),
+    ("correlator", "exactly_once", ""),
+];
 
 /// A test with one `bolero::check!()`: under `tests/fuzz_*.rs`, or beside the code of a program, which has no other place.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +69,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
             failing.push(target.name.clone());
         }
     }
-    for package in KILL_TESTS {
+    for (package, test, filter) in KILL_TESTS {
         if options.kills == 0 {
             break;
         }
@@ -73,12 +78,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
             Command::new("cargo")
                 .current_dir(root)
                 .env("JA4_SOAK_KILLS", options.kills.to_string())
-                .args(["test", "--locked", "--package", package, "--test", "exactly_once"])
-                .args(["--", "--nocapture"]),
+                .args(["test", "--locked", "--package", package, "--test", test])
+                .args(["--", "--nocapture", filter]),
         );
         if let Err(error) = result {
             println!("FAILED: {error:#}");
-            failing.push(format!("{package}/exactly_once"));
+            failing.push(format!("{package}/{test}"));
         }
     }
     if options.pipeline_time != "0s" {
