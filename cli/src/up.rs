@@ -119,7 +119,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let programs = Programs::from_environment(std::env::var_os("PATH").as_deref())?;
     let input = choose_input(options, &layout, &programs.find("ja4-sensor")?, &output)?;
     let specs = config::write(&layout, &programs, &input)?;
-    for spec in &specs {
+    // As when stopping: who writes ends before whom it writes to.
+    for spec in specs.iter().rev() {
         supervise::end_leftover(spec, &output)?;
     }
     for (addr, process) in ports(options.listen)? {

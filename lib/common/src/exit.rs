@@ -1,6 +1,7 @@
 //! Exit statuses of every binary, and the one way of saying a failure.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Failed while running.
@@ -30,17 +31,14 @@ impl Failure {
 }
 
 /// Ends `main`: prints `name: error: cause: cause` as one line on stderr and gives the status.
-#[expect(
-    clippy::print_stderr,
-    reason = "the last word of a process, after its log may be gone"
-)]
 pub fn report(name: &str, result: Result<(), Failure>) -> ExitCode {
     let (error, status) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::WrongUse(error)) => (error, WRONG_USE),
         Err(Failure::Failed(error)) => (error, FAILED),
     };
-    eprintln!("{name}: {}", chain(error.as_ref()));
+    // A broken stderr must not change the status.
+    writeln!(std::io::stderr(), "{name}: {}", chain(error.as_ref())).ok();
     ExitCode::from(status)
 }
 

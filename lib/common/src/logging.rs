@@ -38,7 +38,7 @@ pub enum LogError {
     /// The level is neither a level nor a filter.
     #[error("log level {level:?} is not valid, use error, warn, info, debug or trace")]
     Level {
-        /// As configured.
+        /// As configured, or as `RUST_LOG` says.
         level: String,
         /// Why.
         #[source]
@@ -49,18 +49,21 @@ pub enum LogError {
     Twice,
 }
 
-/// Starts logging for this process.
+/// Starts logging for this process. `RUST_LOG`, if set, stands before the configured level.
 ///
 /// # Errors
 /// The level is not valid, or logging has started before.
 pub fn init(config: &LogConfig) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|source| LogError::Level {
-        level: config.level.clone(),
-        source,
-    })?;
+    let level = match std::env::var("RUST_LOG") {
+        Ok(level) if !level.is_empty() => level,
+        _ => config.level.clone(),
+    };
+    let filter = EnvFilter::try_new(&level).map_err(|source| LogError::Level { level, source })?;
     let base = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written is lost. Saying so on the same broken stderr would end the thread.
+        .log_internal_errors(false)
         .with_target(false);
     match config.format {
         LogFormat::Human => base.with_ansi(false).try_init(),

@@ -66,8 +66,8 @@ impl Shutdown {
                         tracing::warn!("second signal {signal}: ending at once");
                         std::process::exit(i32::from(crate::exit::FAILED));
                     }
-                    tracing::info!("signal {signal}: ending in order");
                     requested.request();
+                    tracing::info!("signal {signal}: ending in order");
                 }
             })?;
         Ok(shutdown)
