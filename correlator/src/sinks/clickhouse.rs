@@ -30,6 +30,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Longest time for one insert: 100 000 rows through all views take about a second on one core.
 const INSERT_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Longest time for an answer to no question at all.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// While the store takes nothing for one and the same reason, that is said again so often.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 
@@ -178,7 +181,11 @@ impl Sender {
     /// Asks the store for nothing: it answers if it is there and knows us.
     async fn ask(&self) {
         let client = self.client.borrow().clone();
-        match client.query("SELECT 1").execute().await {
+        let Ok(answer) = tokio::time::timeout(ASK_TIMEOUT, client.query("SELECT 1").execute()).await else {
+            self.say(Trouble::Away, "it takes connections and does not answer");
+            return;
+        };
+        match answer {
             Ok(()) => self.settle_trouble(),
             Err(error) => match classify(&error) {
                 Refusal::Content(reason) => self.say(Trouble::Other, &reason),
