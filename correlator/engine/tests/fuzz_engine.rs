@@ -325,6 +325,10 @@ fn check(engine: &Engine<u32, ()>, settings: &Settings) {
         due.is_some() || memory.pending_requests + memory.pending_rows == 0,
         "what waits has a deadline"
     );
+    assert!(
+        engine.quiet_until() <= due.unwrap_or(u64::MAX),
+        "never quiet past a deadline"
+    );
 }
 
 #[test]
