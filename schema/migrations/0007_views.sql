@@ -181,7 +181,7 @@ WITH
             FROM {processing}.agg_host_ip_ja4_1h
             WHERE hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
             GROUP BY entity_id
-            ORDER BY sum(requests) DESC
+            ORDER BY sum(requests) DESC, entity_id
             LIMIT {n:UInt32}
         )
     ) AS top,
