@@ -310,7 +310,7 @@ impl Store<'_> {
 
     #[track_caller]
     pub(crate) fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !condition(self) {
             assert!(Instant::now() < deadline, "{what} did not come about");
             std::thread::sleep(Duration::from_millis(20));
@@ -330,7 +330,7 @@ impl Store<'_> {
     }
 
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;

