@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ja4_spool::{SealError, SegmentId, Spool};
+use ja4_common::exit;
+use ja4_spool::{ReadError, SealError, SegmentId, Spool};
 
 use crate::batch::SegmentMeta;
 
@@ -44,6 +45,14 @@ pub(crate) struct TableCounts {
     pub(crate) dropped: BTreeMap<String, u64>,
 }
 
+/// Why a segment was not read.
+enum Unread {
+    /// It is damaged or gone, for good.
+    Lost(String),
+    /// The disk failed or descriptors ran out; it is still there.
+    Now(String),
+}
+
 enum Store {
     Disk(Spool),
     Memory {
@@ -66,6 +75,8 @@ struct State {
     to_remove: BTreeSet<SegmentId>,
     /// Segments of an earlier process that cannot be read; how many rows they had is not known.
     damaged: usize,
+    /// The segment that was last said not to be readable now, so that it is said once.
+    unread: Option<SegmentId>,
     closed: bool,
 }
 
@@ -148,6 +159,7 @@ impl Outbox {
             completed: Vec::new(),
             to_remove: BTreeSet::new(),
             damaged: 0,
+            unread: None,
             closed: false,
         };
         Self(Arc::new(Shared {
@@ -203,11 +215,21 @@ impl Outbox {
                     state.sending = Some(id);
                     return Some(Outgoing { id, meta, payload });
                 }
-                Err(error) => {
+                Err(Unread::Lost(error)) => {
                     tracing::error!(
                         "segment {id} of the spool cannot be read, its rows are counted as dropped: {error}"
                     );
                     state.forget(id, Some("spool_corrupt"));
+                }
+                Err(Unread::Now(error)) => {
+                    if state.unread != Some(id) {
+                        tracing::error!(
+                            "segment {id} of the spool cannot be read now, it is tried again: {error}"
+                        );
+                        state.unread = Some(id);
+                    }
+                    drop(self.0.changed.wait_timeout(state, timeout));
+                    return None;
                 }
             }
         }
@@ -380,17 +402,20 @@ impl Store {
         }
     }
 
-    fn read(&mut self, id: SegmentId) -> Result<Arc<Vec<u8>>, String> {
+    fn read(&mut self, id: SegmentId) -> Result<Arc<Vec<u8>>, Unread> {
         match self {
-            Self::Disk(spool) => spool
-                .read(id)
-                .map(|segment| Arc::new(segment.payload))
-                .map_err(|error| error.to_string()),
+            Self::Disk(spool) => match spool.read(id) {
+                Ok(segment) => Ok(Arc::new(segment.payload)),
+                Err(error @ ReadError::Io(_)) => Err(Unread::Now(exit::chain(&error))),
+                Err(error @ (ReadError::Missing | ReadError::Corrupt(_))) => {
+                    Err(Unread::Lost(exit::chain(&error)))
+                }
+            },
             Self::Memory { segments, .. } => segments
                 .iter()
                 .find(|segment| segment.id == id)
                 .map(|segment| Arc::clone(&segment.payload))
-                .ok_or_else(|| "it is not there".to_owned()),
+                .ok_or_else(|| Unread::Lost("it is not there".to_owned())),
         }
     }
 
@@ -493,5 +518,26 @@ mod tests {
         assert_eq!(outbox.damaged(), 1);
         check(&outbox, 4, 0, &[]);
         assert_eq!(outbox.next(Duration::ZERO).unwrap().id, ids[0]);
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_read_now_is_kept_and_read_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SpoolConfig {
+            max_bytes: 1 << 20,
+            fsync: false,
+        };
+        let (outbox, _) = Outbox::on_disk(Spool::open(dir.path(), config).unwrap());
+        let id = outbox.seal(meta(2), b"block").unwrap();
+        let path = dir.path().join(format!("{:020}.seg", id.0));
+        let aside = dir.path().join("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        // Reading a folder fails as a broken disk does.
+        std::fs::create_dir(&path).unwrap();
+        assert!(outbox.next(Duration::ZERO).is_none());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        assert_eq!(outbox.next(Duration::ZERO).unwrap().id, id);
+        check(&outbox, 2, 0, &[]);
     }
 }

@@ -78,12 +78,18 @@ pub(crate) fn run(config: &CorrelatorConfig, recording: Option<Recording<'_>>) -
     process.publish();
     admin.set_ready("sources");
     tracing::info!("joining requests with connections");
-    while !shutdown.is_requested() {
+    while !shutdown.is_requested() && process.receiver.is_running() {
         process.turn();
     }
+    let is_deaf = !shutdown.is_requested();
     process.stop(config);
     if let Some(path) = &config.process.ledger_file {
         ledger_file::write_file(path, &admin.ledger()).map_err(Failure::failed)?;
+    }
+    if is_deaf {
+        return Err(Failure::failed(
+            "nothing is read from the sockets any more; the line above says why, start it again",
+        ));
     }
     Ok(())
 }
