@@ -189,7 +189,7 @@ async fn every_answered_request_of_real_clients_is_reported_once_on_its_connecti
         "{n_reported} {client_stage:?}"
     );
     assert_eq!(requests.len(), ends.len());
-    let mut by_cid = std::collections::BTreeMap::new();
+    let mut by_cid = BTreeMap::new();
     let mut by_conn = std::collections::BTreeMap::new();
     let mut fingerprints = std::collections::BTreeSet::new();
     for request in &requests {
