@@ -190,7 +190,7 @@ async fn every_answered_request_of_real_clients_is_reported_once_on_its_connecti
     );
     assert_eq!(requests.len(), ends.len());
     let mut by_cid = BTreeMap::new();
-    let mut by_conn = std::collections::BTreeMap::new();
+    let mut by_conn = BTreeMap::new();
     let mut fingerprints = std::collections::BTreeSet::new();
     for request in &requests {
         let query = request["query"].as_str().unwrap();
