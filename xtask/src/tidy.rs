@@ -432,7 +432,10 @@ fn is_named(line: &str, word: &str) -> bool {
 
 /// The lock file names the default registry and checksums, never where a file was downloaded from.
 fn check_cargo_lock((path, text): (&PathBuf, &String)) -> Vec<String> {
-    const DEFAULT: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+    const DEFAULT: &str = concat!(
+        "source = \"registry+https://github.com/rust-lang/crates",
+        ".io-index\""
+    );
     let lines = text.lines().enumerate();
     lines
         .filter(|(_, line)| line.starts_with("source = ") && *line != DEFAULT)
@@ -603,7 +606,10 @@ mod tests {
 
     #[test]
     fn another_registry_in_the_lock_file_is_a_finding() {
-        let text = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\nsource = \"git+https://x\"\n";
+        let text = concat!(
+            "source = \"registry+https://github.com/rust-lang/crates",
+            ".io-index\"\nsource = \"git+https://x\"\n"
+        );
         let findings = check_cargo_lock((&PathBuf::from("Cargo.lock"), &text.to_owned()));
         assert_eq!(findings.len(), 1);
         assert!(findings[0].starts_with("Cargo.lock:2:"));
