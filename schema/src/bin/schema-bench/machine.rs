@@ -42,12 +42,16 @@ pub(crate) fn describe() -> anyhow::Result<String> {
 pub(crate) struct Watch {
     pid: u32,
     peak_kb: Arc<AtomicU64>,
+    /// The peak since [`Watch::mark`].
+    marked_kb: Arc<AtomicU64>,
     ending: Arc<AtomicBool>,
 }
 
 impl Watch {
     pub(crate) fn start(pid: u32) -> Self {
         let peak_kb = Arc::new(AtomicU64::new(0));
+        let marked_kb = Arc::new(AtomicU64::new(0));
+        let marked = Arc::clone(&marked_kb);
         let ending = Arc::new(AtomicBool::new(false));
         let (peak, stop) = (Arc::clone(&peak_kb), Arc::clone(&ending));
         std::thread::spawn(move || {
@@ -55,11 +59,17 @@ impl Watch {
                 // At the end the process is gone.
                 if let Ok(kb) = anonymous_kb(pid) {
                     peak.fetch_max(kb, Ordering::Relaxed);
+                    marked.fetch_max(kb, Ordering::Relaxed);
                 }
                 std::thread::sleep(SAMPLE);
             }
         });
-        Self { pid, peak_kb, ending }
+        Self {
+            pid,
+            peak_kb,
+            marked_kb,
+            ending,
+        }
     }
 
     /// CPU seconds of the process so far.
@@ -80,6 +90,16 @@ impl Watch {
     /// Anonymous memory now, megabytes.
     pub(crate) fn anonymous_mb(&self) -> anyhow::Result<f64> {
         Ok(anonymous_kb(self.pid)? as f64 / 1000.0)
+    }
+
+    /// Begins a peak of its own.
+    pub(crate) fn mark(&self) {
+        self.marked_kb.store(0, Ordering::Relaxed);
+    }
+
+    /// Highest since [`Watch::mark`], megabytes.
+    pub(crate) fn marked_peak_mb(&self) -> f64 {
+        self.marked_kb.load(Ordering::Relaxed) as f64 / 1000.0
     }
 
     /// Highest since the start, megabytes.

@@ -255,6 +255,7 @@ pub(crate) async fn features(store: &Store, window: &Window, watch: &Watch) -> a
     for (what, seconds, shards, bar) in [("1 h", HOUR_S, 1, 0.25), ("24 h, 4 parts", DAY_S, N_SHARDS, 2.0)] {
         let mut times = Vec::new();
         let before = watch.anonymous_mb()?;
+        watch.mark();
         for _ in 0..5 {
             let mut total = Duration::ZERO;
             for shard in 0..shards {
@@ -270,11 +271,11 @@ pub(crate) async fn features(store: &Store, window: &Window, watch: &Watch) -> a
         }
         times.sort_by(f64::total_cmp);
         println!(
-            "  {what:<42} {:>9.2} {:>8.2} {:>8.2} {bar:>7}  (memory before {before:.0} MB, highest so far {:.0} MB)",
+            "  {what:<42} {:>9.2} {:>8.2} {:>8.2} {bar:>7}  (at most {:.0} MB more of memory, bar 250)",
             times[0],
             times[2],
             times[4],
-            watch.peak_mb()
+            watch.marked_peak_mb() - before
         );
     }
     Ok(())
