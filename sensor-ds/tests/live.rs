@@ -687,7 +687,8 @@ fn after_kill_9_the_ledger_says_what_was_not_accepted_and_the_next_process_goes_
     assert_eq!((events.received, events.passed), (1, 1), "{events:?}");
 }
 
-/// Frames that the kernel has handed over when the signal comes are still read.
+/// Frames that were captured when the signal comes are still read, those of the last block too, which the kernel
+/// has not handed over then.
 #[test]
 fn sigterm_drains_what_lies_ready() {
     let Some(lab) = Lab::new() else { return };

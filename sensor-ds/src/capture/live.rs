@@ -6,6 +6,7 @@
 //! frame twice, leaving and arriving; libpcap leaves the first out.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use pcap::{Active, Capture, Precision};
 use sensor_flow::{Frame, TimeNs};
@@ -112,6 +113,13 @@ impl LiveCapture {
             Err(error) => return Err(error),
         }
         Ok(interface)
+    }
+
+    /// How long after a frame nothing of its time can be missing any more: the kernel hands a block over that is
+    /// not full when its time is up, and looks at it once in that time.
+    pub(crate) fn block_is_handed_over_after(&self) -> Duration {
+        let block_timeout_ms = u64::try_from(self.settings.block_timeout_ms).unwrap_or(0);
+        Duration::from_millis(2 * block_timeout_ms + 20)
     }
 
     /// Name of the interface.

@@ -34,6 +34,9 @@ const TURNS_PER_TICK_MAX: usize = 64;
 /// takes less.
 const LAST_READ_MAX: Duration = Duration::from_secs(5);
 
+/// Between two looks for the last block.
+const LAST_READ_PAUSE: Duration = Duration::from_millis(5);
+
 /// Packets of an unpaced file between two looks at the emitter's buffer: their events fit the half of it
 /// that is left free.
 const PACKETS_PER_BUFFER_CHECK: u64 = 256;
@@ -225,11 +228,30 @@ impl Sensor {
                 self.publish_live(&mut captures);
             }
         }
-        // What was captured before the stop request; later frames may come faster than they are read.
-        let (asked_at, until) = (wall_now(), Instant::now() + LAST_READ_MAX);
-        while self.read_all(&mut captures) > 0 && self.frame_at < asked_at && Instant::now() < until {}
+        self.read_last(&mut captures);
         self.read_kernel_counts(&mut captures);
         Ok(())
+    }
+
+    /// Reads what was captured before a stop request. Later frames may come faster than they are read; the last
+    /// ones before it lie in a block that the kernel hands over only when the block's time is up.
+    fn read_last(&mut self, captures: &mut [LiveCapture]) {
+        let (asked_at, until) = (wall_now(), Instant::now() + LAST_READ_MAX);
+        let settled_after = captures
+            .iter()
+            .map(LiveCapture::block_is_handed_over_after)
+            .max()
+            .unwrap_or_default();
+        let mut last_frame = Instant::now();
+        while Instant::now() < until && last_frame.elapsed() < settled_after {
+            if self.read_all(captures) == 0 {
+                std::thread::sleep(LAST_READ_PAUSE);
+            } else if self.frame_at >= asked_at {
+                return;
+            } else {
+                last_frame = Instant::now();
+            }
+        }
     }
 
     /// One turn over all interfaces; returns the number of frames.
