@@ -1,9 +1,10 @@
 //! Bits that flip on the disk, files cut short, files of another version: noticed, put aside, said and counted.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::cell::RefCell;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use ja4_spool::{CorruptSegment, OpenError, ReadError, SegmentId, Spool, SpoolConfig};
 
@@ -14,26 +15,30 @@ const CONFIG: SpoolConfig = SpoolConfig {
 
 /// What the closure logs, as lines.
 fn log_of(work: impl FnOnce()) -> Vec<String> {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    thread_local! {
+        static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    struct Lines;
     impl std::io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, work);
-    let text = lines.0.lock().unwrap().clone();
-    String::from_utf8(text)
+    // One for the whole process: where a line is first met while another test has none, it may stay silent.
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(|| Lines)
+            .init();
+    });
+    LINES.take();
+    work();
+    String::from_utf8(LINES.take())
         .unwrap()
         .lines()
         .map(str::to_owned)
