@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ja4_common::admin::{Admin, Server};
 use ja4_common::config::ProcessConfig;
-use ja4_common::ledger::{self, Ledger};
+use ja4_common::ledger::{self, Ledger, LedgerFile};
 use ja4_common::{Shutdown, logging};
 
 /// Between two writes of the ledger file.
@@ -54,17 +54,14 @@ impl Process {
     /// The last ledger cannot be written.
     pub async fn run(&self, work: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::pin!(work);
-        let mut has_failed = false;
+        let mut file = self.config.ledger_file.clone().map(LedgerFile::new);
         loop {
             tokio::select! {
                 () = &mut work => break,
                 () = tokio::time::sleep(LEDGER_INTERVAL) => {
-                    let result = self.write_ledger();
-                    // Said once, not each second.
-                    if let (Err(error), false) = (&result, has_failed) {
-                        tracing::warn!("{error:#}");
+                    if let Some(file) = &mut file {
+                        file.refresh(&self.admin.ledger());
                     }
-                    has_failed = result.is_err();
                 }
             }
         }

@@ -83,12 +83,8 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("store");
         Self {
-            library,
-            data,
-            config: String::new(),
-            environment: Vec::new(),
-            prefix: Vec::new(),
             _directory: Some(directory),
+            ..Self::at(library, data)
         }
     }
 

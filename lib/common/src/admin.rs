@@ -22,7 +22,7 @@ use prometheus::Encoder as _;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerFile};
 
 /// Most connections at once: a scraper, a probe, a person, and room for stale ones.
 const MAX_CONNECTIONS: usize = 64;
@@ -343,13 +343,9 @@ pub fn write_ledger_each_second(
     shutdown: crate::Shutdown,
 ) -> std::io::Result<()> {
     std::thread::Builder::new().name("ledger".into()).spawn(move || {
-        let mut failed = false;
+        let mut file = LedgerFile::new(path);
         while !shutdown.wait_for(Duration::from_secs(1)) {
-            let result = crate::ledger::write_file(&path, &admin.ledger());
-            if let (Err(error), false) = (&result, failed) {
-                tracing::warn!("ledger file {path:?} cannot be written: {error}");
-            }
-            failed = result.is_err();
+            file.refresh(&admin.ledger());
         }
     })?;
     Ok(())

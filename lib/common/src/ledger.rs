@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,32 @@ pub fn write_file(path: &Path, ledger: &Ledger) -> std::io::Result<()> {
     serde_json::to_writer(&mut file, ledger)?;
     file.write_all(b"\n")?;
     std::fs::rename(&temporary, path)
+}
+
+/// A ledger's file that is written again and again: that it cannot be written is said once, not each time.
+#[derive(Debug)]
+pub struct LedgerFile {
+    path: PathBuf,
+    has_failed: bool,
+}
+
+impl LedgerFile {
+    /// The file at `path`; nothing is written yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            has_failed: false,
+        }
+    }
+
+    /// Writes the ledger as it is now.
+    pub fn refresh(&mut self, ledger: &Ledger) {
+        let result = write_file(&self.path, ledger);
+        if let (Err(error), false) = (&result, self.has_failed) {
+            tracing::warn!("ledger file {:?} cannot be written: {error}", self.path);
+        }
+        self.has_failed = result.is_err();
+    }
 }
 
 /// Reads what [`write_file`] wrote.
