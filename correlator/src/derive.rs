@@ -1,6 +1,7 @@
 //! What the correlator reads out of a request for the store: header order, family of the User-Agent.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use ja4_identity::Catalogue;
 use ja4_model::joined::Derived;
 use ja4_model::{HeadersForm, Request, Text};
 
@@ -8,19 +9,27 @@ use ja4_model::{HeadersForm, Request, Text};
 const MAX_AGENTS: usize = 16_384;
 /// Longest User-Agent that is parsed; real ones have under 500 bytes.
 const MAX_AGENT_BYTES: usize = 1024;
+/// Most families of one process. Aggregates have a row for each, and an unknown program's family is its own word: a flood
+/// of invented names must not become a flood of rows. Sites see a few hundred.
+const MAX_FAMILIES: usize = 1_000;
+/// Every family beyond that.
+const OTHER_FAMILY: &str = "~other";
 /// Longest list of header names kept, bytes.
 const MAX_ORDER_BYTES: usize = 4096;
 
 /// Derives facts of requests, with a memory of User-Agents.
 pub(crate) struct Deriver {
-    parser: woothee::parser::Parser,
-    families: HashMap<u64, Text<'static>, ahash::RandomState>,
+    catalogue: &'static Catalogue,
+    /// Family of each User-Agent seen lately, by the text's hash.
+    by_agent: HashMap<u64, Text<'static>, ahash::RandomState>,
+    families: HashSet<Text<'static>, ahash::RandomState>,
     hasher: ahash::RandomState,
 }
 
 impl std::fmt::Debug for Deriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Deriver")
+            .field("agents", &self.by_agent.len())
             .field("families", &self.families.len())
             .finish_non_exhaustive()
     }
@@ -29,8 +38,9 @@ impl std::fmt::Debug for Deriver {
 impl Default for Deriver {
     fn default() -> Self {
         Self {
-            parser: woothee::parser::Parser::new(),
-            families: HashMap::default(),
+            catalogue: Catalogue::embedded(),
+            by_agent: HashMap::default(),
+            families: HashSet::default(),
             hasher: ahash::RandomState::default(),
         }
     }
@@ -60,20 +70,27 @@ impl Deriver {
             return Text::EMPTY;
         };
         let hash = self.hasher.hash_one(agent);
-        if let Some(family) = self.families.get(&hash) {
+        if let Some(family) = self.by_agent.get(&hash) {
             return family.clone();
         }
         let agent = String::from_utf8_lossy(&agent[..agent.len().min(MAX_AGENT_BYTES)]);
-        let family = self.parser.parse(&agent).map_or("", |found| found.name);
-        let family = Text::from(if family == "UNKNOWN" {
-            String::new()
-        } else {
-            family.to_owned()
-        });
-        if self.families.len() >= MAX_AGENTS {
-            self.families.clear();
+        let family = self.bounded(self.catalogue.family_of(&agent).into());
+        if self.by_agent.len() >= MAX_AGENTS {
+            self.by_agent.clear();
         }
-        self.families.insert(hash, family.clone());
+        self.by_agent.insert(hash, family.clone());
+        family
+    }
+
+    /// The family itself while there are few.
+    fn bounded(&mut self, family: Text<'static>) -> Text<'static> {
+        if let Some(known) = self.families.get(&family) {
+            return known.clone();
+        }
+        if self.families.len() >= MAX_FAMILIES {
+            return OTHER_FAMILY.into();
+        }
+        self.families.insert(family.clone());
         family
     }
 }
@@ -144,7 +161,24 @@ mod tests {
             family("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"),
             "Googlebot"
         );
+        assert_eq!(family("python-requests/2.31.0"), "Python Requests");
         assert_eq!(family("\u{1}\u{2}"), "");
+    }
+
+    #[test]
+    fn a_flood_of_invented_families_is_one_family() {
+        let mut deriver = Deriver::default();
+        let mut families = std::collections::BTreeSet::new();
+        for i in 0..20_000 {
+            let agent: &'static str = Box::leak(format!("Invented{i}/1.0").into_boxed_str());
+            let family = deriver.derive(&request(agent, HeadersForm::Named), 0).ua_family;
+            families.insert(String::from_utf8_lossy(family.as_bytes()).into_owned());
+        }
+        assert_eq!(families.len(), MAX_FAMILIES + 1);
+        assert!(families.contains(OTHER_FAMILY) && deriver.by_agent.len() <= MAX_AGENTS);
+        // What was known before the flood is still known.
+        let known = deriver.derive(&request("Invented7/1.0", HeadersForm::Named), 0);
+        assert_eq!(known.ua_family, "Invented7");
     }
 
     #[test]

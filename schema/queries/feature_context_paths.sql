@@ -1,11 +1,20 @@
--- Paths that few clients ask for, host by host.
+-- How many different paths of each client fewer than three clients of its host asked for; one shard of the paths, to be summed.
 -- for: detector
-SELECT host, toUInt32(cityHash64(path)) AS path_id, uniq(src_ip) AS n_clients, count() AS n_requests
-FROM {logs}.http_logs
-WHERE recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
-    AND ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
-    AND host != 'ja4-probe.invalid'
-GROUP BY host, path
-HAVING n_clients < 3
-ORDER BY n_requests DESC
+SELECT entity, count() AS n_rare_paths
+FROM
+(
+    SELECT arrayJoin(ids) AS entity
+    FROM
+    (
+        SELECT groupUniqArray(3)(cityHash64(src_ip, ja4, host)) AS ids
+        FROM {logs}.http_logs
+        WHERE ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
+            AND recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
+            AND cityHash64(path) % {shards:UInt8} = {shard:UInt8}
+            AND host != 'ja4-probe.invalid'
+        GROUP BY host, cityHash64(path)
+        HAVING length(ids) < 3
+    )
+)
+GROUP BY entity
 LIMIT {limit:UInt32}

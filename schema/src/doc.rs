@@ -202,9 +202,12 @@ fn readers(name: &str, steps: &[&Step]) -> String {
     };
     let mut readers: Vec<String> = steps
         .iter()
-        .filter(|step| step.name != name && !step.sql.starts_with("CREATE TABLE") && names_it(&step.sql))
+        .filter(|step| step.name != name && names_it(&step.sql))
+        .filter(|step| !step.sql.starts_with("CREATE TABLE") && !step.sql.starts_with("ALTER TABLE"))
         .map(|step| format!("`{}`", step.name))
         .collect();
+    // A view that a later migration made anew is there twice.
+    readers.dedup();
     readers.extend(
         queries::all()
             .filter(|query| names_it(query.text()))

@@ -23,6 +23,7 @@ pub mod rebuild;
 pub mod retention;
 pub mod rows;
 pub mod store;
+pub mod synthetic;
 pub mod verify;
 
 pub use apply::{Applied, ApplyError, Plan, PlanError, Status, apply, check_writer, plan, status};
@@ -38,9 +39,4 @@ pub use verify::{Verified, VerifyError, drift, probe, verify};
 /// Never: a test parses the compiled-in files.
 pub fn migrations() -> Vec<Migration> {
     migration::parse_all(files::MIGRATIONS.iter().copied()).expect("a test parses the compiled-in migrations")
-}
-
-/// Statement that fills a store with synthetic requests, for measurements.
-pub fn generate_sql() -> &'static str {
-    files::GENERATE
 }

@@ -263,7 +263,7 @@ fn created_table(sql: &str) -> Option<&str> {
 
 impl Step {
     /// The statements that the step runs against these databases: one, or two in cluster mode where the local table has a
-    /// Distributed one in front.
+    /// Distributed one in front: it is created after the local one, and altered with it.
     ///
     /// # Panics
     /// Never: what a table's name is was checked when the file was read.
@@ -280,6 +280,10 @@ impl Step {
                 "CREATE TABLE IF NOT EXISTS {table} ON CLUSTER `{cluster}` AS {table}_local\n\
                  ENGINE = Distributed('{cluster}', '{database}', '{name}_local', {sharding})"
             ));
+        }
+        if names.cluster().is_some() && self.sql.starts_with("ALTER TABLE ") {
+            // The table in front holds no rows: the same change is only its columns.
+            statements.push(names.expand(&self.sql.replacen("{local}", "", 1)));
         }
         statements
     }

@@ -1,10 +1,14 @@
 //! The queries of the dashboard, the detector and the ledger: files of `queries/`, by name.
 //!
 //! Each has a comment that says what it answers and for whom, parameters `{name:Type}`, and a LIMIT. Rust code names a file
-//! and its parameters and holds no SQL of its own.
+//! and its parameters and holds no SQL of its own. Where a query has `{filter}`, an expression over its columns goes in,
+//! made by whoever asks from names of columns and parameters alone, never from values.
 
 use crate::files;
 use crate::names::Names;
+
+/// Where an expression goes in.
+pub const FILTER: &str = "{filter}";
 
 /// One query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +46,25 @@ impl Query {
         self.text
     }
 
-    /// The statement against these databases; parameters stay.
+    /// The file without the comments at its top, on one line less: to be put into another statement.
+    pub fn body(&self) -> &'static str {
+        let mut rest = self.text;
+        while let Some((comment, after)) = rest.split_once('\n')
+            && comment.starts_with("--")
+        {
+            rest = after;
+        }
+        rest.trim_end()
+    }
+
+    /// The statement against these databases; parameters stay, and everything passes where an expression may stand.
     pub fn sql(&self, names: &Names) -> String {
-        names.expand(self.text)
+        self.sql_where(names, "1")
+    }
+
+    /// The same with this expression where the file has [`FILTER`].
+    pub fn sql_where(&self, names: &Names, expression: &str) -> String {
+        names.expand(&self.text.replace(FILTER, expression))
     }
 
     /// Names and types of its parameters, each once, in order of appearance.
@@ -82,7 +102,27 @@ mod tests {
     fn parameters_are_found_once_and_placeholders_are_not_parameters() {
         let query = Query::named("overview").unwrap();
         let names: Vec<&str> = query.params().iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["step_s", "from", "to", "host"]);
+        assert_eq!(names, ["step_s", "from", "to"]);
+    }
+
+    #[test]
+    fn an_expression_goes_where_the_file_says() {
+        let query = Query {
+            name: "x",
+            text: "-- X.\n-- for: dashboard\nSELECT a FROM {logs}.t WHERE {filter} AND b = {b:String}\nLIMIT 1\n",
+        };
+        assert_eq!(
+            query.body(),
+            "SELECT a FROM {logs}.t WHERE {filter} AND b = {b:String}\nLIMIT 1"
+        );
+        let names = Names::new("l", "p").unwrap();
+        assert!(query.sql(&names).contains("FROM l.t WHERE 1 AND b"));
+        assert!(
+            query
+                .sql_where(&names, "c IN (SELECT c FROM {processing}.u)")
+                .contains("IN (SELECT c FROM p.u) AND b")
+        );
+        assert_eq!(query.params(), [("b", "String")]);
     }
 
     #[test]

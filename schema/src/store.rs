@@ -117,6 +117,24 @@ impl Store {
             .and_then(|row| row.into_iter().next()))
     }
 
+    /// Inserts a few rows into a table of the processing database, each a map of columns; those left out get their default.
+    ///
+    /// # Errors
+    /// If a row has no JSON form, the server cannot be reached or refuses a row.
+    pub async fn insert_rows<T: Serialize>(&self, table: &str, rows: &[T]) -> Result<(), StatementError> {
+        let sql = format!(
+            "INSERT INTO `{}`.`{table}` FORMAT JSONEachRow",
+            self.names.processing()
+        );
+        let mut body = Vec::new();
+        for row in rows {
+            serde_json::to_writer(&mut body, row)
+                .map_err(|source| failed(&sql, ::clickhouse::error::Error::Other(Box::new(source))))?;
+            body.push(b'\n');
+        }
+        self.insert_block(&sql, body, None).await
+    }
+
     /// Sends a finished Native block as the body of `insert_sql`, with a deduplication token where one is given.
     ///
     /// # Errors

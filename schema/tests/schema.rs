@@ -18,6 +18,7 @@ use ja4_schema::apply::apply_timed;
 use ja4_schema::lock::{Lock, Timing};
 use ja4_schema::native::Block;
 use ja4_schema::queries::{self, Query};
+use ja4_schema::rows::detection::{self, DetectionRow};
 use ja4_schema::rows::{
     HttpLogsBlock, JoinCorrectionsBlock, QuarantineBlock, SourceStatusBlock, TlsLogsBlock,
 };
@@ -425,18 +426,26 @@ fn param_value(name: &str, now: i64) -> String {
         "prefix" => "t13",
         "contains" | "ja4" => "",
         "user_agent" => "%Chrome%",
+        "before_us" | "to_us" => return ((now + 3_600) * 1_000_000).to_string(),
+        "boot" | "seq" | "from_us" | "since_us" | "before_boot" | "before_seq" | "offset" | "value_id" => "0",
+        "sort" => "requests",
+        "ips" => "['::ffff:10.0.0.49']",
+        "ids" => "[1]",
+        "incident_ids" => "['00000000-0000-0000-0000-000000000000']",
+        "act_id" => "11111111-1111-1111-1111-111111111111",
+        "value" => "t13d1512h2_8daaf6152771_c6ef3620",
         "status_class" => "4",
         "path" => "/catalog",
         "kind" | "dim" => "ja4",
         "group_kind" => "host",
         "group_value" | "host" => "shop0.example",
         "shards" => "2",
-        "shard" => "1",
+        "shard" | "model_version" | "with_scored" => "1",
         "status" => "open",
         "user_name" => "ada",
         "page" => "overview",
+        "model" | "model_name" => "web/1h",
         "src_ip" => client,
-        "boot" | "seq" => "0",
         "ts" => "1970-01-01 00:00:00",
         other => panic!("no value for parameter {other}"),
     }
@@ -466,8 +475,15 @@ async fn run(store: &Store, query: Query, overrides: &[(&str, &str)]) -> usize {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
+    // A list is not a text: it stands in the statement itself here.
+    let mut sql = query.sql(store.names());
+    for ((name, kind), (_, value)) in query.params().iter().zip(&values) {
+        if kind.starts_with("Array(") {
+            sql = sql.replace(&format!("{{{name}:{kind}}}"), &format!("CAST({value}, '{kind}')"));
+        }
+    }
     store
-        .rows(query.text(), &params)
+        .rows(&sql, &params)
         .await
         .unwrap_or_else(|error| panic!("{}: {error}: {:?}", query.name, error.source))
         .len()
@@ -481,17 +497,41 @@ async fn schema_queries_run_on_an_empty_store(store: &Store) {
 
 async fn schema_queries_answer_on_a_full_store(store: &Store) {
     let client = store
-        .rows("SELECT toString(src_ip), toString(boot), toString(seq), toString(ts) FROM {logs}.http_logs WHERE (src_ip, ja4, host) IN (SELECT src_ip, ja4, host FROM {processing}.ml_all_scores) LIMIT 1", &[])
+        .rows(
+            "SELECT toString(src_ip), ja4, host, toString(boot), toString(seq), toString(ts), toString(entity_id), toString(header_order_hash)
+             FROM {logs}.http_logs WHERE (src_ip, ja4, host) IN (SELECT src_ip, ja4, host FROM {processing}.soc_labels) LIMIT 1",
+            &[],
+        )
         .await
         .unwrap();
-    let [src_ip, boot, seq, ts] = <[String; 4]>::try_from(client[0].clone()).unwrap();
-    let overrides = [
+    let [src_ip, ja4, host, boot, seq, ts, id, order] = <[String; 8]>::try_from(client[0].clone()).unwrap();
+    let incident = store
+        .value(
+            "SELECT toString(incident_id) FROM {processing}.soc_incidents LIMIT 1",
+            &[],
+        )
+        .await
+        .unwrap()
+        .unwrap();
+    let (ips, ids) = (format!("['{src_ip}']"), format!("[{id}]"));
+    let incident_ids = format!("['{incident}']");
+    let one = [
         ("src_ip", src_ip.as_str()),
         ("boot", &boot),
         ("seq", &seq),
         ("ts", &ts),
+        ("ips", &ips),
+        ("ids", &ids),
+        ("incident_ids", &incident_ids),
+        ("value_id", &order),
+        ("value", &ja4),
     ];
     for query in queries::all() {
+        let mut overrides = one.to_vec();
+        // Others ask for a JA4 or a host of their own.
+        if query.name.starts_with("client_") {
+            overrides.extend([("ja4", ja4.as_str()), ("host", &host)]);
+        }
         let n_rows = run(store, query, &overrides).await;
         assert!(n_rows > 0, "{} has no rows on a full store", query.name);
     }
@@ -634,6 +674,33 @@ async fn schema_table_columns_match_the_builders(store: &Store) {
     assert_columns::<JoinCorrectionsBlock>(store).await;
     assert_columns::<SourceStatusBlock>(store).await;
     assert_columns::<QuarantineBlock>(store).await;
+    assert_has_columns::<detection::ScoreRow<'_>>(store).await;
+    assert_has_columns::<detection::DetectionEventRow<'_>>(store).await;
+    assert_has_columns::<detection::AnomalyRow<'_>>(store).await;
+    assert_has_columns::<detection::GroupScoreRow>(store).await;
+    assert_has_columns::<detection::CycleRow>(store).await;
+    assert_has_columns::<detection::IncidentRow>(store).await;
+    assert_has_columns::<detection::ModelRow>(store).await;
+    assert_has_columns::<detection::ActivationRow>(store).await;
+}
+
+/// Every column that the detector writes is one of its table's. That values arrive is the detector's own tests' to show.
+async fn assert_has_columns<R: DetectionRow>(store: &Store) {
+    let table: Vec<String> = store
+        .rows(
+            "SELECT name FROM system.columns WHERE database = '{processing}' AND table = {table:String}",
+            &[("table", R::TABLE)],
+        )
+        .await
+        .unwrap()
+        .into_iter()
+        .flatten()
+        .collect();
+    let unknown: Vec<&&str> = R::COLUMNS
+        .iter()
+        .filter(|name| !table.iter().any(|column| column == **name))
+        .collect();
+    assert!(unknown.is_empty(), "{}: {unknown:?}", R::TABLE);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn check_requests(store: &Store<'_>, n_batches: u64) -> usize {
     let views = store.ok(
         "migrator",
         "SELECT extract(create_table_query, ' TO ([A-Za-z0-9_.`]+)'), as_select FROM system.tables \
-         WHERE engine = 'MaterializedView' AND startsWith(database, 'ja4_') ORDER BY name FORMAT JSONCompactEachRow",
+         WHERE engine = 'MaterializedView' AND startsWith(database, 'ja4_') AND as_select NOT LIKE '%.soc_%' ORDER BY name FORMAT JSONCompactEachRow",
     );
     for view in views.lines() {
         let [target, select] = serde_json::from_str::<[String; 2]>(view).unwrap();

@@ -49,6 +49,9 @@ pub enum LogError {
     Twice,
 }
 
+/// Libraries that tell at `info` what only their own developers ask; a level of their own in the configuration comes first.
+const QUIET: &str = "memory_serve=warn";
+
 /// Starts logging for this process. `RUST_LOG`, if set, stands before the configured level.
 ///
 /// # Errors
@@ -58,7 +61,8 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
         Ok(level) if !level.is_empty() => level,
         _ => config.level.clone(),
     };
-    let filter = EnvFilter::try_new(&level).map_err(|source| LogError::Level { level, source })?;
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|source| LogError::Level { level, source })?;
     let base = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

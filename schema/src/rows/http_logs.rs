@@ -4,7 +4,7 @@ use ja4_model::request::EffectiveSource;
 use ja4_model::{HeadersForm, JoinedRequest, Match, Tier};
 
 use super::facts;
-use super::path::{path_flags, write_template};
+use super::path::{count_query, path_flags, write_template};
 use crate::native::{Fixed, LowText, Pairs, Text, block};
 
 block! {
@@ -168,12 +168,9 @@ impl HttpLogsBlock {
         self.path_flags.push(path_flags(path, query));
         self.path_depth.push(saturate(count(path, b'/')));
         self.query.push(query);
-        self.query_params.push(if query.is_empty() {
-            0
-        } else {
-            saturate(count(query, b'&') + 1)
-        });
-        self.uri_bytes.push(saturate(path.len() + query.len()));
+        let (n_params, n_bytes) = count_query(query);
+        self.query_params.push(saturate(n_params));
+        self.uri_bytes.push(saturate(path.len() + n_bytes));
         self.http_version.push(request.http_version.as_bytes());
         self.h2_fp.push(request.h2_fp.as_bytes());
         self.conn_id.push(facts::text_hash(request.conn_id.as_bytes()));

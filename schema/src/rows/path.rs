@@ -173,9 +173,36 @@ fn is_id(segment: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
+/// Parameters and bytes of a query. `_cid` is not counted: test clients put the id of their connection there, and what
+/// is made of the counts must not see who is one.
+pub(super) fn count_query(query: &[u8]) -> (usize, usize) {
+    if query.is_empty() {
+        return (0, 0);
+    }
+    let pairs = query.split(|byte| *byte == b'&');
+    let counted = pairs.filter(|pair| !pair.starts_with(b"_cid="));
+    let (n, bytes) = counted.fold((0, 0), |(n, bytes), pair| (n + 1, bytes + pair.len()));
+    (n, bytes + n.saturating_sub(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_test_clients_connection_is_not_counted() {
+        for (query, expected) in [
+            ("", (0, 0)),
+            ("a", (1, 1)),
+            ("a=1&b=2", (2, 7)),
+            ("_cid=12ab", (0, 0)),
+            ("a=1&_cid=12ab", (1, 3)),
+            ("_cid=12ab&a=1&b", (2, 5)),
+            ("x_cid=1", (1, 7)),
+        ] {
+            assert_eq!(count_query(query.as_bytes()), expected, "{query}");
+        }
+    }
 
     #[track_caller]
     fn check(uri: &str, expected: u16) {

@@ -12,8 +12,11 @@ use ja4_schema::{Names, RetentionDays, Store, apply, migrations};
 
 use self::store_process::StoreProcess;
 
+mod fill;
 #[path = "../../src/bin/schema-bench/store_process.rs"]
 pub(crate) mod store_process;
+
+pub(crate) use fill::fill;
 
 /// A store with databases of one test, and the process behind it, which tests that run at the same time share.
 #[derive(Debug)]
@@ -138,40 +141,4 @@ pub(crate) async fn drop_databases(store: &Store) {
         .execute("DROP DATABASE IF EXISTS {processing} SYNC")
         .await
         .unwrap();
-}
-
-/// Puts synthetic requests of the last day and something into every other table.
-pub(crate) async fn fill(store: &Store, rows: u64) {
-    let end = store
-        .value("SELECT toString(toDateTime(now(), 'UTC'))", &[])
-        .await
-        .unwrap()
-        .unwrap();
-    let sql = [
-        ("first", "0"),
-        ("rows", &rows.to_string()),
-        ("total", &rows.to_string()),
-        ("days", "1"),
-        ("end", &format!("'{end}'")),
-    ]
-    .iter()
-    .fold(ja4_schema::generate_sql().to_owned(), |sql, (name, value)| {
-        let start = format!("{{{name}:");
-        let mut out = String::new();
-        let mut rest = sql.as_str();
-        while let Some((before, after)) = rest.split_once(&start) {
-            out.push_str(before);
-            out.push_str(value);
-            rest = after.split_once('}').unwrap().1;
-        }
-        out + rest
-    });
-    store.execute(&sql).await.unwrap();
-    for statement in include_str!("fill.sql")
-        .split(";\n")
-        .map(str::trim)
-        .filter(|statement| !statement.is_empty())
-    {
-        store.execute(statement).await.unwrap();
-    }
 }

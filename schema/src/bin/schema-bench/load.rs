@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use ja4_schema::{RetentionDays, Store, apply, generate_sql, migrations};
+use ja4_schema::synthetic::SyntheticRequests;
+use ja4_schema::{RetentionDays, Store, apply, migrations};
 
 use crate::POLL;
 use crate::machine::Watch;
@@ -46,17 +47,14 @@ impl Generator {
     async fn batch(&self, first: u64, n: u64) -> anyhow::Result<Vec<u8>> {
         self.store.execute("TRUNCATE TABLE {logs}.http_logs").await?;
         for piece in (0..n).step_by(PIECE_ROWS) {
-            let sql = fill_in(
-                generate_sql(),
-                &[
-                    ("first", (first + piece).to_string()),
-                    ("rows", (n - piece).min(PIECE_ROWS as u64).to_string()),
-                    ("total", self.rows.to_string()),
-                    ("days", crate::DAYS.to_string()),
-                    ("end", format!("'{}'", self.end)),
-                ],
-            );
-            self.store.execute(&sql).await?;
+            let requests = SyntheticRequests {
+                first: first + piece,
+                rows: (n - piece).min(PIECE_ROWS as u64),
+                total: self.rows,
+                days: crate::DAYS,
+                end: &self.end,
+            };
+            self.store.execute(&requests.sql()).await?;
         }
         let sql = self
             .store
@@ -71,21 +69,6 @@ impl Generator {
             .await?;
         Ok(bytes.to_vec())
     }
-}
-
-/// Replaces parameters of a statement by values, as an INSERT … SELECT cannot have them on every server.
-pub(crate) fn fill_in(sql: &str, values: &[(&str, String)]) -> String {
-    values.iter().fold(sql.to_owned(), |sql, (name, value)| {
-        let start = format!("{{{name}:");
-        let mut out = String::new();
-        let mut rest = sql.as_str();
-        while let Some((before, after)) = rest.split_once(&start) {
-            out.push_str(before);
-            out.push_str(value);
-            rest = after.split_once('}').map_or("", |(_, rest)| rest);
-        }
-        out + rest
-    })
 }
 
 async fn drop_views(store: &Store) -> anyhow::Result<()> {

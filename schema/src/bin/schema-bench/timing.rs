@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use ja4_schema::Store;
 use ja4_schema::queries::{self, Query};
+use ja4_schema::synthetic::fill_in;
 use serde::Serialize;
 
-use crate::load::{Background, fill_in};
+use crate::load::Background;
 use crate::machine::Watch;
 
 /// Times that a query is asked warm; the second slowest of them is its 95th percentile.
@@ -26,6 +27,8 @@ pub(crate) struct Window {
     end: i64,
     /// The one with most requests; empty until they are stored.
     client: String,
+    /// Address and number of each client of a page: those with most requests.
+    page: Vec<(String, String)>,
 }
 
 impl Window {
@@ -38,6 +41,7 @@ impl Window {
         Ok(Self {
             end: now.parse().context("the store's time is no number")?,
             client: String::new(),
+            page: Vec::new(),
         })
     }
 
@@ -45,7 +49,26 @@ impl Window {
     pub(crate) async fn find_client(&mut self, store: &Store) -> anyhow::Result<()> {
         let sql = "SELECT toString(src_ip) FROM {processing}.agg_host_ip_ja4_1h GROUP BY src_ip ORDER BY sum(requests) DESC LIMIT 1";
         self.client = store.value(sql, &[]).await?.context("no client is stored")?;
+        let sql = "SELECT toString(src_ip), toString(any(entity_id)) FROM {processing}.agg_host_ip_ja4_1h WHERE hour >= now() - INTERVAL 1 DAY GROUP BY src_ip, ja4, host ORDER BY sum(requests) DESC LIMIT 100";
+        self.page = store
+            .rows(sql, &[])
+            .await?
+            .into_iter()
+            .filter_map(|row| Some((row.first()?.clone(), row.get(1)?.clone())))
+            .collect();
         Ok(())
+    }
+
+    /// Addresses of a page's clients, as the store reads an array.
+    fn ips(&self) -> String {
+        let ips: Vec<String> = self.page.iter().map(|(ip, _)| format!("'{ip}'")).collect();
+        format!("[{}]", ips.join(","))
+    }
+
+    /// Their numbers.
+    fn ids(&self) -> String {
+        let ids: Vec<&str> = self.page.iter().map(|(_, id)| id.as_str()).collect();
+        format!("[{}]", ids.join(","))
     }
 
     /// Its end as SQL takes it.
@@ -91,7 +114,7 @@ const BESIDE_BAR_MS: u64 = 200;
 /// Puts in what a detector leaves.
 pub(crate) async fn detections(store: &Store, window: &Window) -> anyhow::Result<()> {
     for statement in include_str!("detections.sql").split(";\n") {
-        let sql = fill_in(statement, &[("end", format!("toDateTime({})", window.end))]);
+        let sql = fill_in(statement, &[("end", &format!("toDateTime({})", window.end))]);
         store.execute(&sql).await.context("fill the detector's tables")?;
     }
     Ok(())
@@ -118,19 +141,51 @@ fn value(name: &str, window: &Window) -> anyhow::Result<String> {
         "user_name" => "ada",
         "page" => "overview",
         "src_ip" => &window.client,
-        "boot" | "seq" => "0",
+        "before_us" | "to_us" => return Ok((window.end * 1_000_000).to_string()),
+        "from_us" | "since_us" => return Ok(((window.end - DAY_S) * 1_000_000).to_string()),
+        "boot" | "seq" | "before_boot" | "before_seq" | "offset" => "0",
+        "sort" => "requests",
+        "model" => "web/1h",
+        "ips" => return Ok(window.ips()),
+        "ids" => return Ok(window.ids()),
+        "incident_ids" => "['00000000-0000-0000-0000-000000000000']",
+        "act_id" => "00000000-0000-0000-0000-000000000000",
+        "value" => "t13d1512h2_8daaf6152771_c6ef3620",
+        // `with_scored`: clients of the triage list that a filter of requests asks for.
+        "value_id" | "with_scored" => "1",
         "ts" => "1970-01-01 00:00:00",
         other => anyhow::bail!("no value for parameter {other}"),
     }
     .to_owned())
 }
 
-/// A parameter that is already text.
+/// What an analyst typed, where a query takes a filter: on requests, or on clients by their requests.
+fn expression(query: &Query) -> String {
+    let of_requests = "status >= 400 AND path ILIKE '/catalog/1%'";
+    let text = query.text();
+    if query.name.starts_with("filter_")
+        || query.name == "overview"
+        || query.name == "novelties"
+        || query.name == "label_history"
+    {
+        return "1".to_owned();
+    }
+    if text.contains("{logs}.http_logs") {
+        return of_requests.to_owned();
+    }
+    let clients = Query::named("filter_clients").map_or("", |clients| clients.body());
+    format!("entity_id IN ({})", clients.replace(queries::FILTER, of_requests))
+}
+
+/// A parameter that is already text. An array of texts, `['a','b']`, goes as one: as a text its quotes would be escaped.
 struct Raw<'t>(&'t str);
 
 impl Serialize for Raw<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0)
+        match self.0.strip_prefix("['").and_then(|rest| rest.strip_suffix("']")) {
+            Some(texts) => serializer.collect_seq(texts.split("','")),
+            None => serializer.serialize_str(self.0),
+        }
     }
 }
 
@@ -189,7 +244,7 @@ pub(crate) async fn queries(
     kinds.sort_by_key(|(kind, query)| (*kind, query.name));
     let mut missed = Vec::new();
     for (kind, query) in kinds {
-        let sql = query.sql(store.names());
+        let sql = query.sql_where(store.names(), &expression(&query));
         let params = params(store, &query, window).await?;
         let cold = if beside.is_none() {
             for cache in [

@@ -1,0 +1,8 @@
+-- Requests, errors, bytes and clients that pass a filter.
+-- for: dashboard
+SELECT count() AS n_requests, countIf(status >= 400) AS n_errors, sum(bytes_sent) AS n_bytes, uniq(entity_id) AS n_clients
+FROM {logs}.http_logs
+WHERE recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
+    AND ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
+    AND host != 'ja4-probe.invalid' AND ({filter})
+LIMIT 1
