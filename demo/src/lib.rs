@@ -3,6 +3,7 @@
 //! ```text
 //! clients --TLS--> origin --requests--> http.socket
 //! recorded requests --replay----------> http.stream
+//! all of it --record--> testdata/demo
 //! ```
 //!
 //! Read [`origin::Origin`] and [`observe::RequestHead`] first. The origin is an HTTP source like any other: it
@@ -13,4 +14,5 @@ pub mod clients;
 pub mod observe;
 pub mod origin;
 pub mod process;
+pub mod record;
 pub mod replay;

@@ -9,6 +9,7 @@ use demo::clients::{Clients, ClientsConfig};
 use demo::origin::Origin;
 use demo::origin::config::OriginConfig;
 use demo::process::{Process, host_name, prepare, raise_descriptor_limit};
+use demo::record::RecordConfig;
 use demo::replay::{Replay, ReplayConfig};
 use ja4_common::config;
 use ja4_common::exit::{self, Failure};
@@ -31,6 +32,8 @@ enum Command {
     Clients(ClientsArgs),
     /// Send recorded requests again.
     Replay(Args),
+    /// Make the recorded "yesterday" of the demo from real clients (tcpdump, the right to capture).
+    Record(Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
             };
             with_config(&args.common, apply, run_clients)
         }
+        Command::Record(args) => with_config(&args, |_: &mut RecordConfig| {}, run_record),
         Command::Replay(args) => with_config(&args, |_: &mut ReplayConfig| {}, run_replay),
     };
     exit::report("ja4-demo", result)
@@ -121,6 +125,16 @@ fn run_clients(config: ClientsConfig) -> anyhow::Result<()> {
         process.admin.set_ready("clients");
         process.run(clients.run()).await
     })
+}
+
+fn run_record(config: RecordConfig) -> anyhow::Result<()> {
+    let shutdown = prepare(&config.process)?;
+    raise_descriptor_limit();
+    let ledger = runtime()?.block_on(demo::record::run(config, "recorded".to_owned(), shutdown))?;
+    for stage in ledger.stages {
+        tracing::info!("{}: {} of {} answered", stage.name, stage.passed, stage.received);
+    }
+    Ok(())
 }
 
 fn run_replay(config: ReplayConfig) -> anyhow::Result<()> {

@@ -22,8 +22,12 @@ use crate::origin::report::now_ns;
 /// Requests whose end may still come. A request is answered within a minute; more than this many in a minute
 /// are no recording of the demo.
 const MAX_OPEN: usize = 65_536;
+/// A recording waits for its receiver: it reads on while so much is not acknowledged at most. The buffer holds four times that.
+const MAX_UNACKNOWLEDGED_BYTES: usize = 2 << 20;
 /// Longest single sleep, so that a request to end is seen.
 const MAX_SLEEP: Duration = Duration::from_millis(200);
+/// Between two looks at the buffer.
+const ROOM_STEP: Duration = Duration::from_millis(5);
 
 /// Configuration of `ja4-demo replay`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,7 +154,7 @@ impl Replay {
                 }
             };
             let ts_ns = head.ts_ns.saturating_add(self.config.offset_ns);
-            if !sleep_until(ts_ns, shutdown) {
+            if !sleep_until(ts_ns, shutdown) || !wait_for_room(&shared.emitter, shutdown) {
                 pending.fail("stopped");
                 break;
             }
@@ -192,6 +196,16 @@ impl Replay {
         );
         Ok(())
     }
+}
+
+/// False if the process is to end before.
+fn wait_for_room(emitter: &Emitter, shutdown: &Shutdown) -> bool {
+    while emitter.counters().buffered_bytes > MAX_UNACKNOWLEDGED_BYTES {
+        if shutdown.wait_for(ROOM_STEP) {
+            return false;
+        }
+    }
+    true
 }
 
 /// False if the process is to end before.

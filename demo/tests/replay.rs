@@ -10,6 +10,38 @@ use demo::replay::{Replay, ReplayConfig};
 use ja4_common::Shutdown;
 use serde_json::Value;
 
+#[test]
+fn a_recording_larger_than_the_buffer_waits_for_its_receiver() {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/demo/http.jsonl");
+    let recorded = std::fs::read_to_string(recorded).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("requests.jsonl");
+    let n_copies = (10 << 20) / recorded.len() + 1;
+    std::fs::write(&file, recorded.repeat(n_copies)).unwrap();
+    let socket = dir.path().join("http.stream");
+    let config = ReplayConfig {
+        file,
+        offset_ns: -365 * 86_400 * 1_000_000_000,
+        socket: socket.clone(),
+        ..ReplayConfig::default()
+    };
+    let replay = Replay::open(config, "node".to_owned()).unwrap();
+    let shared = replay.shared();
+    let sender = std::thread::spawn(move || replay.run(&Shutdown::manual().unwrap()));
+    // Long enough to read all that the buffer takes and be full.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let receiver = std::thread::spawn(move || receive(&listener));
+    sender.join().unwrap().unwrap();
+    let ledger = shared.ledger();
+    drop(shared);
+    assert_eq!(ledger.imbalances(), []);
+    let events = &ledger.stages[1];
+    assert_eq!(events.dropped_total(), 0, "{events:?}");
+    assert_eq!(receiver.join().unwrap().len() as u64, events.passed);
+    assert_eq!(events.passed, (recorded.lines().count() * n_copies) as u64);
+}
+
 /// Acknowledges every event; returns them when the producer is gone.
 fn receive(listener: &UnixListener) -> Vec<Value> {
     let (stream, _) = listener.accept().unwrap();

@@ -1,7 +1,8 @@
 //! Which of the system's HTTP clients are here, and where.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 /// A program that we use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,22 +13,25 @@ pub enum Program {
     Openssl,
     /// wget with `GnuTLS`.
     Wget,
-    /// `gnutls-cli`, which cannot choose its address.
+    /// `gnutls-cli`.
     Gnutls,
     /// Node.js.
     Node,
     /// Python with its `ssl`.
     Python,
+    /// The browser of the people.
+    Chromium,
 }
 
 impl Program {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Curl,
         Self::Openssl,
         Self::Wget,
         Self::Gnutls,
         Self::Node,
         Self::Python,
+        Self::Chromium,
     ];
 
     /// Its file.
@@ -39,6 +43,7 @@ impl Program {
             Self::Gnutls => "gnutls-cli",
             Self::Node => "node",
             Self::Python => "python3",
+            Self::Chromium => "chromium",
         }
     }
 
@@ -50,6 +55,7 @@ impl Program {
             Self::Gnutls => "gnutls-bin",
             Self::Node => "nodejs",
             Self::Python => "python3",
+            Self::Chromium => "chromium",
         }
     }
 }
@@ -103,14 +109,28 @@ impl Programs {
     /// A command that ends with this process.
     pub(crate) fn command(&self, program: Program) -> Option<tokio::process::Command> {
         let path = self.paths.get(&program)?;
-        let mut command = if let Some(setpriv) = &self.setpriv {
-            let mut command = tokio::process::Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(path);
-            command
-        } else {
-            tokio::process::Command::new(path)
+        Some(self.start_with(&[path.as_os_str()]))
+    }
+
+    /// As [`Programs::command`], started by a line of shell in which `$0` is the program and `$@` its arguments.
+    pub(crate) fn shell_command(&self, program: Program, line: &str) -> Option<tokio::process::Command> {
+        let path = self.paths.get(&program)?;
+        let parts = ["/bin/sh", "-c", line].map(OsStr::new);
+        Some(self.start_with(&[parts.as_slice(), &[path.as_os_str()]].concat()))
+    }
+
+    fn start_with(&self, parts: &[&OsStr]) -> tokio::process::Command {
+        let setpriv = self.setpriv.as_deref().map(Path::as_os_str);
+        let prefix: Vec<&OsStr> = setpriv
+            .into_iter()
+            .chain(["--pdeathsig", "KILL", "--"].map(OsStr::new))
+            .collect();
+        let parts: Vec<&OsStr> = match setpriv {
+            Some(_) => prefix.into_iter().chain(parts.iter().copied()).collect(),
+            None => parts.to_vec(),
         };
-        command.kill_on_drop(true).process_group(0);
-        Some(command)
+        let mut command = tokio::process::Command::new(parts[0]);
+        command.args(&parts[1..]).kill_on_drop(true).process_group(0);
+        command
     }
 }

@@ -1,7 +1,7 @@
 //! Services and bots: programs of the system, a run of some requests at a time over one connection each.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,25 +9,28 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
+use super::cast::{Cast, ToolPart};
 use super::programs::{Program, Programs};
-use super::{ClientsConfig, DEFAULT_BOTS, Rng, Shared, with_cid};
+use super::proxy::{Proxy, Way};
+use super::{ClientsConfig, Rng, Shared, with_cid};
 
-/// Longest run of a program.
-const RUN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest run of a program: an API client takes ten looks of two seconds.
+const RUN_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest wait before a service or bot begins.
+const FIRST_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most output that is read of a run: `openssl` prints the pages themselves.
 const MAX_OUTPUT_BYTES: u64 = 4 << 20;
-/// The health check's own port, below what the kernel gives out (32768 on Linux): the port is used again and again.
-const HEALTH_PORT: u16 = 20_443;
 
-/// Prints the status of each answer; never opens a second connection.
+/// Prints the status of each answer; never opens a second connection. Waits before each request are seconds.
 const PYTHON: &str = r#"
-import http.client, json, socket, ssl, sys
+import http.client, json, socket, ssl, sys, time
 j = json.loads(sys.argv[1])
 ctx = ssl.create_default_context(); ctx.check_hostname = False; ctx.verify_mode = ssl.CERT_NONE
 s = socket.create_connection((j["ip"], j["port"]), 10, (j["source"], 0))
 c = http.client.HTTPSConnection(j["name"], j["port"]); c.auto_open = 0
 c.sock = ctx.wrap_socket(s, server_hostname=j["name"])
-for t in j["targets"]:
+for t, wait in zip(j["targets"], j["waits"]):
+    time.sleep(wait)
     if j["form"]: c.request("POST", t, "user=admin&password=guess", {"User-Agent": j["agent"], "Content-Type": "application/x-www-form-urlencoded"})
     else: c.request("GET", t, headers={"User-Agent": j["agent"], "Accept": "*/*"})
     r = c.getresponse(); r.read(); print(r.status, flush=True)
@@ -38,9 +41,12 @@ const socket = tls.connect({host: j.ip, port: j.port, localAddress: j.source, se
 socket.on('error', () => process.exit(1));
 const agent = new https.Agent({keepAlive: true, maxSockets: 1}); let used = false;
 agent.createConnection = () => { if (used) process.exit(1); used = true; return socket; };
-const next = i => { if (i === j.targets.length) process.exit(0);
-  https.get({host: j.name, port: j.port, path: j.targets[i], agent, headers: {'User-Agent': j.agent, Accept: 'application/json'}}, r => {
-    r.resume(); r.on('end', () => { console.log(r.statusCode); setImmediate(next, i + 1); }); }).on('error', () => process.exit(1)); };
+const ask = i => { const body = j.form ? 'user=admin&password=guess' + i : '';
+  const headers = {'User-Agent': j.agent, Accept: 'application/json'};
+  if (j.form) Object.assign(headers, {'Content-Type': 'application/x-www-form-urlencoded', 'Content-Length': body.length});
+  https.request({host: j.name, port: j.port, path: j.targets[i], method: j.form ? 'POST' : 'GET', agent, headers}, r => {
+    r.resume(); r.on('end', () => { console.log(r.statusCode); next(i + 1); }); }).on('error', () => process.exit(1)).end(body); };
+const next = i => { if (i === j.targets.length) process.exit(0); setTimeout(ask, 1000 * j.waits[i], i); };
 socket.on('secureConnect', () => next(0));
 ";
 
@@ -49,96 +55,221 @@ socket.on('secureConnect', () => next(0));
 pub enum Kind {
     /// curl, one request from a fixed port, then the port again.
     Health,
-    /// wget, a page in a new connection.
-    Feed,
     /// openssl, pipelined requests.
     Monitor,
     /// gnutls-cli, one request.
     Uptime,
+    /// wget, a page in a new connection.
+    Saver,
+    /// curl as it is, what somebody's script needs.
+    Script,
+    /// python, the feed and what is new in it.
+    Feed,
     /// node, an application that reads the API.
-    App,
-    /// python, all pages in order.
+    Api,
+    /// python under its own name, articles in order.
     Scraper,
-    /// python, passwords.
-    Stuffer,
+    /// python under a browser's name, articles in order.
+    Spoofer,
+    /// node, passwords.
+    Guesser,
     /// curl, paths that other software has.
     Scanner,
     /// curl with HTTP/2, under a search engine's name.
     FakeCrawler,
-    /// node, the API as fast as it goes.
-    ApiHammer,
-    /// openssl, pipelined searches.
-    Pipeliner,
+    /// node, prices at an even pace.
+    PricePoller,
+    /// Chromium without pictures, in order; see `people`.
+    BrowserBot,
 }
 
 /// One client: what it does, from where, how often.
-#[derive(Debug, Clone, Copy)]
-pub struct Job {
-    kind: Kind,
-    number: u32,
-    address: Ipv4Addr,
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    part: ToolPart,
     pause: Duration,
 }
 
 impl Kind {
-    const SERVICES: [(Self, u64); 5] = [
-        (Self::Health, 3),
-        (Self::Feed, 4),
-        (Self::Monitor, 5),
-        (Self::Uptime, 6),
-        (Self::App, 5),
+    /// Benign machines, and whether the site's own people run them, from a network of theirs. But for the health check
+    /// each is there in numbers, as out in the world.
+    pub(crate) const SERVICES: [(Self, bool); 23] = [
+        (Self::Health, true),
+        (Self::Monitor, true),
+        (Self::Uptime, true),
+        (Self::Monitor, false),
+        (Self::Monitor, false),
+        (Self::Uptime, false),
+        (Self::Uptime, false),
+        (Self::Saver, false),
+        (Self::Saver, false),
+        (Self::Saver, false),
+        (Self::Saver, false),
+        (Self::Script, false),
+        (Self::Script, false),
+        (Self::Script, false),
+        (Self::Script, false),
+        (Self::Feed, false),
+        (Self::Feed, false),
+        (Self::Feed, false),
+        (Self::Feed, false),
+        (Self::Api, false),
+        (Self::Api, false),
+        (Self::Api, false),
+        (Self::Api, false),
     ];
-    const BOTS: [Self; 6] = [
-        Self::Scraper,
-        Self::Stuffer,
-        Self::Scanner,
+    /// Bots; the first is in every cast that has one.
+    pub(crate) const BOTS: [Self; 7] = [
         Self::FakeCrawler,
-        Self::ApiHammer,
-        Self::Pipeliner,
+        Self::Spoofer,
+        Self::Scanner,
+        Self::Guesser,
+        Self::PricePoller,
+        Self::BrowserBot,
+        Self::Scraper,
     ];
 
-    const fn program(self) -> Program {
+    /// For the truth card: a name, and what gives it away.
+    pub(crate) const fn truth(self) -> (&'static str, &'static str, &'static [&'static str]) {
         match self {
-            Self::Health | Self::Scanner | Self::FakeCrawler => Program::Curl,
-            Self::Feed => Program::Wget,
-            Self::Monitor | Self::Pipeliner => Program::Openssl,
+            Self::Health => ("health_check", "curl asks /health at a fixed interval", &[]),
+            Self::Monitor => ("monitoring", "openssl asks three pages at a fixed interval", &[]),
+            Self::Uptime => ("uptime_probe", "gnutls-cli asks /health at a fixed interval", &[]),
+            Self::Saver => ("page_saver", "wget saves an article now and then", &[]),
+            Self::Script => ("script", "curl fetches what somebody's script needs", &[]),
+            Self::Feed => ("feed_reader", "python reads the feed and what is new", &[]),
+            Self::Api => ("api_client", "node reads the API as its owner asked", &[]),
+            Self::Scraper => (
+                "scraper",
+                "python under its own name takes all articles in order",
+                &["rate", "paths", "identity"],
+            ),
+            Self::Spoofer => (
+                "spoofed_library",
+                "python under Chrome's User-Agent takes all articles",
+                &["identity"],
+            ),
+            Self::Guesser => (
+                "password_guesser",
+                "node posts passwords to /login",
+                &["login", "status", "post"],
+            ),
+            Self::Scanner => (
+                "scanner",
+                "curl asks for admin pages, dot files and leftovers",
+                &["probes", "status"],
+            ),
+            Self::FakeCrawler => (
+                "fake_crawler",
+                "curl under Googlebot's name from an address that is not Google's",
+                &["identity"],
+            ),
+            Self::PricePoller => (
+                "price_poller",
+                "node asks for prices at an even pace",
+                &["rate", "timing", "paths"],
+            ),
+            Self::BrowserBot => (
+                "browser_bot",
+                "Chromium, too even and too fast, without pictures and styles",
+                &["rate", "timing", "assets"],
+            ),
+        }
+    }
+
+    /// None for what is no program run of ours.
+    pub(crate) const fn program(self) -> Program {
+        match self {
+            Self::Health | Self::Script | Self::Scanner | Self::FakeCrawler => Program::Curl,
+            Self::Saver => Program::Wget,
+            Self::Monitor => Program::Openssl,
             Self::Uptime => Program::Gnutls,
-            Self::App | Self::ApiHammer => Program::Node,
-            Self::Scraper | Self::Stuffer => Program::Python,
+            Self::Api | Self::PricePoller | Self::Guesser => Program::Node,
+            Self::Scraper | Self::Spoofer | Self::Feed => Program::Python,
+            Self::BrowserBot => Program::Chromium,
         }
     }
 
     fn targets(self, run: u32, rng: &mut Rng) -> Vec<String> {
-        let numbered = |count: u32, target: &dyn Fn(u32) -> String| (0..count).map(target).collect();
+        fn numbered(count: u32, target: impl FnMut(u32) -> String) -> Vec<String> {
+            (0..count).map(target).collect()
+        }
         match self {
             Self::Health | Self::Uptime => vec!["/health".to_owned()],
-            Self::Feed => vec![format!("/articles/{}", rng.below(240))],
             Self::Monitor => vec!["/health".into(), "/api/items?page=0".into(), "/robots.txt".into()],
-            Self::App => numbered(4, &|n| format!("/api/items?page={n}")),
-            Self::Scraper => numbered(20, &|n| format!("/articles/{}", (run * 20 + n) % 240)),
-            Self::Stuffer => numbered(8, &|_| "/login".to_owned()),
-            Self::Scanner => numbered(12, &|n| {
+            Self::Saver => vec![format!("/articles/{}", rng.below(240))],
+            Self::Script => {
+                let n_items = rng.below(3);
+                let items = numbered(n_items, |_| format!("/api/items/{}", rng.below(40)));
+                [vec![format!("/api/items?page={}", rng.below(4))], items].concat()
+            }
+            Self::Feed => {
+                let n_new = rng.below(4);
+                let new = numbered(n_new, |_| format!("/articles/{}", rng.below(240)));
+                [vec!["/feed.xml".to_owned()], new].concat()
+            }
+            Self::Api => {
+                let n_items = 3 + rng.below(8);
+                let items = numbered(n_items, |_| format!("/api/items/{}", rng.below(40)));
+                [vec![format!("/api/items?page={}", rng.below(4))], items].concat()
+            }
+            Self::Scraper | Self::Spoofer => numbered(15, |n| format!("/articles/{}", (run * 15 + n) % 240)),
+            Self::Guesser => numbered(8, |_| "/login".to_owned()),
+            Self::Scanner => numbered(12, |n| {
                 ODD_PATHS[(run.wrapping_mul(12) + n) as usize % ODD_PATHS.len()].to_owned()
             }),
-            Self::FakeCrawler => numbered(10, &|n| format!("/products/{}", (run * 10 + n) % 40)),
-            Self::ApiHammer => numbered(25, &|n| format!("/api/items/{}", (run + n) % 45)),
-            Self::Pipeliner => numbered(10, &|n| format!("/search?q=deal{}", run * 10 + n)),
+            Self::FakeCrawler => numbered(10, |n| format!("/products/{}", (run * 10 + n) % 40)),
+            Self::PricePoller => numbered(20, |n| format!("/api/items/{}", (run * 20 + n) % 40)),
+            Self::BrowserBot => Vec::new(),
         }
     }
 
-    const fn agent(self) -> &'static str {
+    /// Seconds before each request, where the program can wait.
+    fn waits(self, count: usize, rng: &mut Rng) -> Vec<f64> {
+        let mean = match self {
+            Self::Api => 2.0,
+            Self::Feed | Self::Spoofer => 0.6,
+            Self::Scraper => 0.3,
+            Self::PricePoller => return vec![0.5; count],
+            Self::Guesser => 0.2,
+            _ => 0.0,
+        };
+        (0..count)
+            .map(|_| rng.around(Duration::from_secs_f64(mean)).as_secs_f64())
+            .collect()
+    }
+
+    /// Of the time between two runs. Each service keeps an interval of its own.
+    fn pause_factor(self, number: u32) -> f64 {
+        let own = [1.0, 1.5, 0.8, 2.0, 1.2][number as usize % 5];
+        match self {
+            Self::Health => 0.5,
+            Self::Saver | Self::Script | Self::Feed | Self::Api => 3.0 * own,
+            Self::Monitor | Self::Uptime => own,
+            // Prices are asked again at once.
+            Self::PricePoller => 0.25,
+            _ => 1.0,
+        }
+    }
+
+    /// What it says of itself; the browser's own says more.
+    pub(crate) const fn agent(self) -> &'static str {
         match self {
             Self::Health => "health-check/1.0",
-            Self::Feed => "Wget/1.21",
+            Self::Saver => "Wget/1.21.3",
+            Self::Script => "curl/7.88.1",
             Self::Monitor | Self::Uptime => "monitor/2.1",
-            Self::App => "shop-app/4.2",
-            Self::Scraper | Self::Stuffer => {
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/120.0.0.0 Safari/537.36"
+            Self::Feed => "feed-reader/1.4 (+https://reader.example/)",
+            Self::Api => "shop-sync/4.2",
+            Self::Scraper => "Python-urllib/3.11",
+            Self::Spoofer => {
+                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36"
             }
             Self::Scanner => "Mozilla/5.0 zgrab/0.x",
             Self::FakeCrawler => "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
-            Self::ApiHammer => "node",
-            Self::Pipeliner => "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
+            Self::PricePoller => "node",
+            Self::Guesser => "axios/1.7.9",
+            Self::BrowserBot => "",
         }
     }
 }
@@ -162,58 +293,80 @@ const ODD_PATHS: [&str; 16] = [
     "/robots.txt",
 ];
 
-/// The services and bots of a configuration, as far as their programs are here.
-pub(crate) fn jobs(config: &ClientsConfig, programs: &Programs) -> Vec<Job> {
-    let services = (0_u8..).zip(Kind::SERVICES).map(|(n, (kind, seconds))| Job {
-        kind,
-        number: u32::from(n),
-        address: Ipv4Addr::new(127, 30, 0, n + 1),
-        pause: Duration::from_secs(seconds),
+/// The services and bots of a cast, as far as their programs are here; the bot with a browser is no job.
+pub(crate) fn jobs(cast: &Cast, config: &ClientsConfig, programs: &Programs) -> Vec<Job> {
+    let services = cast.services.iter().map(|part| Job {
+        part: part.clone(),
+        pause: config
+            .service_pause
+            .0
+            .mul_f64(part.kind.pause_factor(part.number)),
     });
-    let bots = (0..config.bots.unwrap_or(DEFAULT_BOTS)).zip(Kind::BOTS.into_iter().cycle());
-    let bots = bots.map(|(n, kind)| {
-        let [.., high, low] = n.to_be_bytes();
-        Job {
-            kind,
-            number: 1000 + n,
-            address: Ipv4Addr::new(127, 66, high, low.wrapping_add(1)),
-            pause: config.bot_pause.0,
-        }
+    let bots = cast.bots.iter().map(|part| Job {
+        part: part.clone(),
+        pause: config.bot_pause.0.mul_f64(part.kind.pause_factor(part.number)),
     });
-    let n_services = if config.services { Kind::SERVICES.len() } else { 0 };
     services
-        .take(n_services)
-        .chain(bots)
-        .filter(|job| programs.has(job.kind.program()))
+        .chain(bots.filter(|bot| bot.part.kind != Kind::BrowserBot))
+        .filter(|job| programs.has(job.part.kind.program()))
         .collect()
+}
+
+/// Before the first run: nobody begins at the start, and no kind begins before another.
+pub(crate) fn first_wait(rng: &mut Rng) -> Duration {
+    FIRST_WAIT_MAX.mul_f64(rng.share())
 }
 
 /// Runs a job until the end.
 pub(crate) async fn repeat(job: Job, programs: Arc<Programs>, shared: Arc<Shared>, seed: u64) {
-    let mut rng = Rng::new(seed, u64::from(job.number) | 1 << 40);
+    let mut rng = Rng::new(seed, u64::from(job.part.number) | 1 << 40);
     let mut run = 0_u32;
-    // Not all at once.
-    let mut pause = rng.around(job.pause).mul_f64(0.5);
+    let mut pause = first_wait(&mut rng).min(job.pause.max(Duration::from_secs(4)));
     while !shared.pause(pause).await {
-        once(job, run, &programs, &shared, &mut rng).await;
+        once(&job, run, &programs, &shared, &mut rng).await;
         run = run.wrapping_add(1);
-        pause = rng.around(job.pause);
+        pause = match job.part.kind {
+            // Set to the second, as such things are.
+            Kind::Health | Kind::Monitor | Kind::Uptime => job.pause,
+            _ => rng.around(job.pause),
+        };
     }
 }
 
-async fn once(job: Job, run: u32, programs: &Programs, shared: &Shared, rng: &mut Rng) {
-    let Some(command) = programs.command(job.kind.program()) else {
+async fn once(job: &Job, run: u32, programs: &Programs, shared: &Arc<Shared>, rng: &mut Rng) {
+    let kind = job.part.kind;
+    let Some(command) = programs.command(kind.program()) else {
         return;
     };
     let cid = shared.next_cid();
-    let targets: Vec<String> = job
-        .kind
+    let targets: Vec<String> = kind
         .targets(run, rng)
         .iter()
         .map(|target| with_cid(target, &cid))
         .collect();
+    let waits = kind.waits(targets.len(), rng);
     let pending: Vec<_> = targets.iter().map(|_| shared.requests.begin()).collect();
-    let (command, input) = arguments(job, command, &targets, &shared.config);
+    let config = &shared.config;
+    let way = match kind.program() {
+        Program::Wget => Some(Way::Connect),
+        Program::Gnutls => Some(Way::Relay),
+        _ => None,
+    };
+    let proxy = match way {
+        Some(way) => match Proxy::start(job.part.address, 0, way, shared).await {
+            Ok(proxy) => Some(proxy),
+            Err(error) => {
+                tracing::debug!("{kind:?} does not run: {error:#}");
+                for pending in pending {
+                    pending.fail("proxy");
+                }
+                return;
+            }
+        },
+        None => None,
+    };
+    let through = proxy.as_ref().map_or(config.server, |proxy| proxy.address);
+    let (command, input) = arguments(job, command, &targets, &waits, config, through);
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(RUN_TIMEOUT, execute(command, input)) => outcome.unwrap_or(Err("tool_timeout")),
         () = shared.shutdown.requested() => Err("stopped"),
@@ -222,7 +375,7 @@ async fn once(job: Job, run: u32, programs: &Programs, shared: &Shared, rng: &mu
         Ok(output) => (output, "tool_failed"),
         Err(reason) => (String::new(), reason),
     };
-    let n_answers = count_answers(job.kind.program(), &output);
+    let n_answers = count_answers(kind.program(), &output);
     for (n, pending) in pending.into_iter().enumerate() {
         if n < n_answers {
             pending.pass();
@@ -232,30 +385,35 @@ async fn once(job: Job, run: u32, programs: &Programs, shared: &Shared, rng: &mu
     }
 }
 
-/// Completes the command; the text goes to its standard input.
+/// Completes the command; the text goes to its standard input. `through` is the proxy of what needs one.
 fn arguments(
-    job: Job,
+    job: &Job,
     mut command: Command,
     targets: &[String],
+    waits: &[f64],
     config: &ClientsConfig,
+    through: SocketAddr,
 ) -> (Command, String) {
     let (name, ip, port) = (&config.server_name, config.server.ip(), config.server.port());
-    let (address, agent) = (job.address, job.kind.agent());
+    let kind = job.part.kind;
+    let (address, agent) = (job.part.address, kind.agent());
     let mut input = String::new();
-    match job.kind.program() {
+    match kind.program() {
         Program::Curl => {
             command.args(["-q", "-s", "-k", "--noproxy", "*", "-m", "20", "--fail-early"]);
             command
                 .args(["-A", agent, "-w", "%{http_code}\n", "--interface"])
                 .arg(address.to_string());
             command.arg("--resolve").arg(format!("{name}:{port}:{ip}"));
-            command.arg(if job.kind == Kind::FakeCrawler {
+            command.arg(if matches!(kind, Kind::FakeCrawler | Kind::Script) {
                 "--http2"
             } else {
                 "--http1.1"
             });
-            if job.kind == Kind::Health {
-                command.arg("--local-port").arg(HEALTH_PORT.to_string());
+            if kind == Kind::Health {
+                if config.health_port != 0 {
+                    command.arg("--local-port").arg(config.health_port.to_string());
+                }
                 command.args(["-H", "Connection: close"]);
             }
             for target in targets {
@@ -265,14 +423,11 @@ fn arguments(
             }
         }
         Program::Wget => {
-            command.args([
-                "--no-config",
-                "-nv",
-                "-S",
-                "--no-check-certificate",
-                "--no-proxy",
-                "-4",
-            ]);
+            command.args(["--no-config", "-nv", "-S", "--no-check-certificate", "-4"]);
+            command
+                .args(["-e", "use_proxy=yes", "-e", "no_proxy=", "-e"])
+                .arg(format!("https_proxy=http://{through}"));
+            command.args(["-U", agent]);
             command.args([
                 "--tries=1",
                 "-T",
@@ -282,9 +437,8 @@ fn arguments(
                 "-O",
                 "/dev/null",
             ]);
-            command.arg(format!("--bind-address={address}"));
             for target in targets {
-                command.arg(format!("https://localhost:{port}{target}"));
+                command.arg(format!("https://{name}:{port}{target}"));
             }
         }
         Program::Openssl => {
@@ -300,16 +454,17 @@ fn arguments(
             command
                 .arg(format!("--sni-hostname={name}"))
                 .arg("-p")
-                .arg(port.to_string());
-            command.arg(ip.to_string());
+                .arg(through.port().to_string());
+            command.arg(through.ip().to_string());
             input = requests(targets, name, port, agent);
         }
+        Program::Chromium => {}
         Program::Node | Program::Python => {
             let job_text = serde_json::json!({
                 "ip": ip, "port": port, "source": address, "name": name, "agent": agent,
-                "targets": targets, "form": job.kind == Kind::Stuffer,
+                "targets": targets, "waits": waits, "form": kind == Kind::Guesser,
             });
-            if job.kind.program() == Program::Node {
+            if kind.program() == Program::Node {
                 command.args(["-e", NODE]).arg(job_text.to_string());
             } else {
                 command.args(["-I", "-c", PYTHON]).arg(job_text.to_string());
@@ -394,6 +549,7 @@ fn count_answers(program: Program, output: &str) -> usize {
             .filter(|line| line.len() == 3 && *line != "000" && line.bytes().all(|b| b.is_ascii_digit()))
             .count(),
         Program::Wget | Program::Openssl | Program::Gnutls => output.matches("HTTP/1.1 ").count(),
+        Program::Chromium => 0,
     }
 }
 

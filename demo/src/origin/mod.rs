@@ -48,9 +48,19 @@ pub struct Shared {
     connections: Counts,
     shutdown: Shutdown,
     next_id: std::sync::atomic::AtomicU64,
+    next_session: std::sync::atomic::AtomicU64,
+    sessions: std::hash::RandomState,
 }
 
 impl Shared {
+    /// Number of a session that nobody had, in this run or another.
+    fn new_session(&self) -> u64 {
+        let number = self
+            .next_session
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        std::hash::BuildHasher::hash_one(&self.sessions, number)
+    }
+
     /// Connections, requests and events, each with its equation.
     pub fn ledger(&self) -> Ledger {
         let counters = self.reporter.emitter().counters();
@@ -118,6 +128,8 @@ impl Origin {
             connections: Counts::new("demo.connections"),
             shutdown,
             next_id: std::sync::atomic::AtomicU64::new(0),
+            next_session: std::sync::atomic::AtomicU64::new(0),
+            sessions: std::hash::RandomState::new(),
             config,
         };
         Ok(Self {

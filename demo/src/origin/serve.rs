@@ -72,7 +72,7 @@ pub(super) async fn http1<S: AsyncRead + AsyncWrite + Unpin>(
             }
         };
         let keep = keeps_alive(&head) && !shared.shutdown.is_requested();
-        let answer = shared.site.answer(&head, &body);
+        let answer = shared.site.answer(&head, &body, shared.new_session());
         let is_head = head.method == b"HEAD";
         let (bytes, n_sent) = response(&answer, is_head, keep);
         let written = timeout(WRITE_TIMEOUT, async {
@@ -402,7 +402,7 @@ async fn answer_stream(
 ) {
     let pending = shared.requests.begin();
     let answer = match timeout(shared.config.request_timeout.0, collect(&mut body)).await {
-        Ok(Ok(Some(body))) => shared.site.answer(head, &body),
+        Ok(Ok(Some(body))) => shared.site.answer(head, &body, shared.new_session()),
         Ok(Ok(None)) => Answer::plain(413, "body_too_large"),
         Ok(Err(_)) => {
             shared.reporter.end(begun, None, 0);

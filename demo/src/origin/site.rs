@@ -13,6 +13,9 @@ const PAGE_ITEMS: u32 = 20;
 /// Sizes of downloads, KiB.
 const DOWNLOAD_KIB: [u32; 5] = [1, 16, 128, 512, 1024];
 
+/// What sessions of visitors without an account begin with.
+const VISITOR: char = 'v';
+
 /// What goes back to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -36,6 +39,13 @@ impl Answer {
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    fn with_session(self, session: &str) -> Self {
+        self.with(
+            "set-cookie",
+            format!("session={session}; Path=/; HttpOnly; SameSite=Lax"),
+        )
     }
 
     /// One line of text for errors of the connection.
@@ -67,8 +77,22 @@ impl Site {
         Self { seed }
     }
 
-    /// Answers one request; `body` is what a form or an API client sent.
-    pub fn answer(&self, head: &RequestHead, body: &[u8]) -> Answer {
+    /// Answers one request; `body` is what a form or an API client sent. A page gives who has no session one of that number,
+    /// as shops do.
+    pub fn answer(&self, head: &RequestHead, body: &[u8], new_session: u64) -> Answer {
+        let answer = self.answer_known(head, body);
+        let is_page = answer.status == 200
+            && answer
+                .headers
+                .iter()
+                .any(|(name, value)| *name == "content-type" && value.starts_with("text/html"));
+        if !is_page || session(head).is_some() {
+            return answer;
+        }
+        answer.with_session(&format!("{VISITOR}{new_session:016x}"))
+    }
+
+    fn answer_known(&self, head: &RequestHead, body: &[u8]) -> Answer {
         let (path, query) = head.path_and_query();
         let (Ok(path), Ok(query)) = (std::str::from_utf8(path), std::str::from_utf8(query)) else {
             return Answer::plain(400, "the path is not UTF-8");
@@ -120,13 +144,14 @@ impl Site {
                 Ok(n) if n < N_PRODUCTS => json(&self.api_item(n)),
                 _ => Answer::new(404, "application/json", "{\"error\":\"no such item\"}\n"),
             },
-            ["api", "session"] => json(&format!("{{\"signed_in\":{}}}", session(head).is_some())),
+            ["api", "session"] => json(&format!("{{\"signed_in\":{}}}", signed_in(head).is_some())),
             ["health"] => Answer::plain(200, "ok"),
             ["robots.txt"] => Answer::plain(
                 200,
                 "User-agent: *\nDisallow: /account\nDisallow: /api/\nSitemap: /sitemap.xml",
             ),
             ["sitemap.xml"] => sitemap(),
+            ["feed.xml"] => self.feed(),
             ["assets", name] => self.asset(name),
             ["images", name] => match name.strip_suffix(".png").and_then(|n| n.parse::<u32>().ok()) {
                 Some(n) if n < N_IMAGES => self.cached("image/png", png(self.seed, n)),
@@ -152,10 +177,7 @@ impl Site {
                 // One rule for all accounts, so that clients need no list of passwords.
                 if !user.is_empty() && parameter(&form, "password") == Some(&format!("pw-{user}")) {
                     let session = hash(self.seed, user.as_bytes());
-                    Answer::redirect(303, "/account".into()).with(
-                        "set-cookie",
-                        format!("session={session:016x}; Path=/; HttpOnly; SameSite=Lax"),
-                    )
+                    Answer::redirect(303, "/account".into()).with_session(&format!("{session:016x}"))
                 } else {
                     Answer {
                         status: 401,
@@ -236,6 +258,21 @@ impl Site {
         html("Search", &format!("{SEARCH_FORM}{found}"))
     }
 
+    fn feed(&self) -> Answer {
+        let mut text =
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<rss version=\"2.0\"><channel><title>Field Notes</title>\n"
+                .to_owned();
+        for n in 0..PAGE_ITEMS {
+            let title = self.title("article", n);
+            writeln!(
+                text,
+                "<item><title>{title}</title><link>/articles/{n}</link></item>"
+            )
+            .expect("writing to a String does not fail");
+        }
+        self.cached("application/rss+xml", text + "</channel></rss>\n")
+    }
+
     fn api_items(&self, query: &str) -> Answer {
         let page = parameter(query, "page")
             .and_then(|n| n.parse().ok())
@@ -301,7 +338,7 @@ impl Site {
 }
 
 fn account(head: &RequestHead) -> Answer {
-    match session(head) {
+    match signed_in(head) {
         Some(_) => html(
             "Your account",
             "<p>Signed in. <a href=\"/logout\">Log out</a></p>",
@@ -309,6 +346,11 @@ fn account(head: &RequestHead) -> Answer {
         .with("cache-control", "no-store"),
         None => Answer::redirect(302, "/login".into()),
     }
+}
+
+/// The session of somebody with an account.
+fn signed_in(head: &RequestHead) -> Option<&str> {
+    session(head).filter(|session| !session.starts_with(VISITOR))
 }
 
 fn session(head: &RequestHead) -> Option<&str> {
@@ -477,7 +519,7 @@ mod tests {
                 .collect(),
             ..RequestHead::default()
         };
-        Site::new(7).answer(&head, b"")
+        Site::new(7).answer(&head, b"", 1)
     }
 
     #[test]
@@ -524,7 +566,7 @@ mod tests {
                 target: b"/login".to_vec(),
                 ..RequestHead::default()
             };
-            Site::new(7).answer(&head, body.as_bytes())
+            Site::new(7).answer(&head, body.as_bytes(), 1)
         };
         assert_eq!(post("user=ann&password=x").status, 401);
         let answer = post("user=ann&password=pw-ann");
@@ -540,6 +582,25 @@ mod tests {
             (303, 200)
         );
         assert_eq!(get("/account", &[]).status, 302);
+    }
+
+    #[test]
+    fn a_page_gives_a_session_to_who_has_none() {
+        let given = |answer: &Answer| {
+            let mut headers = answer.headers.iter();
+            headers
+                .find(|(name, _)| *name == "set-cookie")
+                .map(|(_, value)| value.split(';').next().unwrap().to_owned())
+        };
+        let cookie = given(&get("/topics/3", &[])).unwrap();
+        assert_eq!(cookie, "session=v0000000000000001");
+        assert_eq!(given(&get("/topics/3", &[("cookie", &cookie)])), None);
+        assert_eq!(given(&get("/api/items/3", &[])), None, "only pages do");
+        assert_eq!(
+            get("/account", &[("cookie", &cookie)]).status,
+            302,
+            "it is no account"
+        );
     }
 
     #[test]

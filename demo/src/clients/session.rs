@@ -48,14 +48,18 @@ impl Stacks {
         )
     }
 
-    /// One of them; most are the first, as most browsers are modern.
-    pub(crate) fn choose(&self, n: u32) -> Arc<ClientConfig> {
-        let at = match n % 6 {
+    /// Which of them a client of this number has; most have the first, as most libraries are modern.
+    pub(crate) const fn index(n: u32) -> usize {
+        match n % 6 {
             4 => 1,
             5 => 2,
             _ => 0,
-        };
-        Arc::clone(&self.0[at])
+        }
+    }
+
+    /// The one of [`Stacks::index`].
+    pub(crate) fn choose(&self, n: u32) -> Arc<ClientConfig> {
+        Arc::clone(&self.0[Self::index(n)])
     }
 }
 
@@ -172,11 +176,10 @@ impl Session {
             .await
             .unwrap_or(Err("connect_timeout"))?;
         let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            // The windows that Chromium asks for.
             let (send, connection) = h2::client::Builder::new()
                 .enable_push(false)
-                .initial_window_size(6_291_456)
-                .initial_connection_window_size(15_728_640)
+                .initial_window_size(1 << 20)
+                .initial_connection_window_size(4 << 20)
                 .handshake(stream)
                 .await
                 .map_err(|_| "h2")?;
