@@ -108,6 +108,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let data = up::data_folder(options.data.as_deref())?;
     let programs = Programs::from_environment(std::env::var_os("PATH").as_deref())?;
     let mut findings = check_programs(&programs);
+    findings.push(check_browser(&programs));
     findings.push(check_capture(&programs));
     findings.push(check_engine());
     findings.extend(check_ports(options.listen));
@@ -142,6 +143,18 @@ fn check_programs(programs: &Programs) -> Vec<Finding> {
         ),
     };
     up::PROGRAMS.iter().map(|name| find(name)).collect()
+}
+
+/// The demo's people browse with it; everything else works without.
+fn check_browser(programs: &Programs) -> Finding {
+    match programs.find("chromium") {
+        Ok(path) => Finding::fine("browser", path.display().to_string()),
+        Err(_) => Finding::weak(
+            "browser",
+            "chromium is not here: the demo's people are recorded ones only",
+            "apt-get install -y --no-install-recommends chromium",
+        ),
+    }
 }
 
 fn check_capture(programs: &Programs) -> Finding {

@@ -1,9 +1,9 @@
 //! `ja4 up`: the whole pipeline on this machine, from start to a checked ledger.
 //!
 //! ```text
-//! store ▶ migrations ▶ correlator ▶ sensor ▶ (demo site ▶ demo clients)      start, each when the last is ready
+//! store ▶ migrations ▶ correlator ▶ (the demo's yesterday) ▶ detector ▶ dashboard ▶ sensor ▶ (site ▶ clients)
 //! run until ctrl-C, the end of --for, or the end of the recorded input
-//! clients, site, sensor, correlator ▶ ask the store what it has ▶ store      stop, in reverse
+//! clients, site, sensor, dashboard, detector, correlator ▶ ask the store what it has ▶ store      in reverse
 //! ledgers of all incarnations + the store's counts ▶ summary ▶ equations     account
 //! ```
 //!
@@ -11,6 +11,7 @@
 
 mod child;
 mod config;
+mod detection;
 mod layout;
 mod ledger;
 mod output;
@@ -19,12 +20,13 @@ mod proc;
 mod recording;
 mod store;
 mod supervise;
+mod yesterday;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use ja4_common::Shutdown;
 use ja4_common::ledger::Stage;
 
@@ -35,16 +37,34 @@ use ledger::{Joined, StoreCounts, Summary};
 use output::Output;
 use store::StoreAccess;
 use supervise::{Spec, Supervisor};
+use yesterday::Yesterday;
 
 use crate::WrongUse;
 use crate::capture::{self, CaptureRight};
 use crate::programs::Programs;
 
 /// The binaries that a pipeline is made of.
-pub(crate) const PROGRAMS: [&str; 4] = ["ja4-clickhouse", "ja4-correlator", "ja4-sensor", "ja4-demo"];
+pub(crate) const PROGRAMS: [&str; 6] = [
+    "ja4-clickhouse",
+    "ja4-correlator",
+    "ja4-sensor",
+    "ja4-detector",
+    "ja4-dashboard",
+    "ja4-demo",
+];
 
 /// How long what an earlier run left in the spool may take to reach the store before this run begins.
 const SPOOL_EMPTY_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the demo's yesterday may take to be read and stored; it takes a few seconds.
+const YESTERDAY_WITHIN: Duration = Duration::from_mins(2);
+
+/// How long the system may take to release the ports of a process of an earlier run that was ended.
+const PORTS_RELEASED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two cycles of the detector: a demo should show something within a minute.
+const CYCLE_DEMO: Duration = Duration::from_secs(15);
+const CYCLE: Duration = Duration::from_mins(5);
 
 /// What to run and for how long.
 #[derive(Debug, clap::Args)]
@@ -59,6 +79,12 @@ pub(crate) struct Options {
     /// Makes the demo's clients repeat what they did under the same number.
     #[arg(long, value_name = "N", conflicts_with_all = ["interface", "pcap"])]
     seed: Option<u64>,
+    /// Begin the demo with an empty store instead of a recorded yesterday: what a first minute looks like.
+    #[arg(long, conflicts_with_all = ["interface", "pcap"])]
+    no_yesterday: bool,
+    /// Time between two cycles of the detector [default: 15s with --demo, else 5m].
+    #[arg(long, value_name = "DURATION", value_parser = parse_cycle)]
+    cycle: Option<Duration>,
     /// Capture on this interface; your web server writes its requests to the sockets named at start.
     #[arg(long, value_name = "IF")]
     interface: Option<String>,
@@ -80,6 +106,14 @@ pub(crate) struct Options {
     /// Write the ledger here as JSON at the end.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
+}
+
+fn parse_cycle(text: &str) -> Result<Duration, String> {
+    let cycle = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if cycle.as_secs() == 0 {
+        return Err("a cycle takes a second at least".to_owned());
+    }
+    Ok(cycle)
 }
 
 /// Loopback, so that nothing is open to the network unless asked for.
@@ -117,15 +151,28 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let _lock = layout.lock()?;
     let output = Output::new();
     let programs = Programs::from_environment(std::env::var_os("PATH").as_deref())?;
-    let input = choose_input(options, &layout, &programs.find("ja4-sensor")?, &output)?;
-    let specs = config::write(&layout, &programs, &input)?;
+    let plan = Plan {
+        input: choose_input(options, &layout, &programs.find("ja4-sensor")?, &output)?,
+        yesterday: if options.demo && !options.no_yesterday {
+            Some(yesterday::prepare(&layout, SystemTime::now())?)
+        } else {
+            None
+        },
+        cycle: options
+            .cycle
+            .unwrap_or(if options.demo { CYCLE_DEMO } else { CYCLE }),
+    };
+    let specs = config::write(&layout, &programs, &plan)?;
     // As when stopping: who writes ends before whom it writes to.
+    let mut patience = Duration::ZERO;
     for spec in specs.iter().rev() {
-        supervise::end_leftover(spec, &output)?;
+        if supervise::end_leftover(spec, &output)? {
+            patience = PORTS_RELEASED_WITHIN;
+        }
     }
     for (addr, process) in ports(options.listen)? {
         if specs.iter().any(|spec| spec.process == process) {
-            layout::require_free(addr, process.name())?;
+            layout::await_free(addr, process.name(), patience)?;
         }
     }
     let mut pipeline = Pipeline {
@@ -134,11 +181,26 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         store: None,
         output,
     };
-    let result = pipeline.run(specs, &layout, &input, options.run_for);
+    let result = pipeline.run(specs, &layout, &plan, options.run_for);
     pipeline.output.end_live();
-    let counts = pipeline.stop(result.is_ok());
+    let truths = if options.demo {
+        vec![layout.truth(), layout.yesterday_truth()]
+    } else {
+        Vec::new()
+    };
+    let counts = pipeline.stop(result.is_ok(), &truths);
     result?;
     pipeline.account(&counts?, options.summary.as_deref())
+}
+
+/// What a pipeline is made of.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) input: Input,
+    /// What goes through the pipeline before.
+    pub(crate) yesterday: Option<Yesterday>,
+    /// Between two cycles of the detector.
+    pub(crate) cycle: Duration,
 }
 
 /// Where packets and requests come from.
@@ -230,9 +292,10 @@ impl Pipeline {
         &mut self,
         specs: Vec<Spec>,
         layout: &Layout,
-        input: &Input,
+        plan: &Plan,
         run_for: Option<Duration>,
     ) -> anyhow::Result<()> {
+        let input = &plan.input;
         let shutdown = self.shutdown.clone();
         for spec in specs {
             let process = spec.process;
@@ -250,6 +313,14 @@ impl Pipeline {
             }
             if process == Process::Correlator {
                 self.begin_counting()?;
+            }
+            if let Some(past) = &plan.yesterday {
+                match process {
+                    // Requests come when every connection is known: what was read of hours in moments has no order.
+                    Process::PastSensor => self.wait_finished(Process::PastSensor)?,
+                    Process::PastReplay => self.finish_yesterday(layout, past)?,
+                    _ => {}
+                }
             }
         }
         self.say_where(layout, input);
@@ -308,6 +379,40 @@ impl Pipeline {
         }
     }
 
+    /// Waits until a part of the recorded yesterday has ended by itself.
+    fn wait_finished(&mut self, process: Process) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while !self.supervisor.has_finished(process) && !self.shutdown.is_requested() {
+            self.supervisor.pump()?;
+            if started.elapsed() > YESTERDAY_WITHIN {
+                bail!(
+                    "{} did not end within {} s; its lines and the correlator's say why, or start with --no-yesterday",
+                    process.name(),
+                    YESTERDAY_WITHIN.as_secs()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the demo's yesterday is in the store: the detector begins with all of it.
+    fn finish_yesterday(&mut self, layout: &Layout, past: &Yesterday) -> anyhow::Result<()> {
+        let started = Instant::now();
+        self.wait_finished(Process::PastReplay)?;
+        // Every event is acknowledged, so its row is sealed; it is in the store when nothing is pending.
+        while ledger::store_rows(&self.supervisor.ask_ledger(Process::Correlator)?).1 > 0 {
+            if self.shutdown.is_requested() || started.elapsed() > YESTERDAY_WITHIN {
+                return Ok(());
+            }
+            self.supervisor.pump()?;
+        }
+        if !self.shutdown.is_requested() {
+            yesterday::remember(layout, &past.span)?;
+            self.output.line("ja4", "yesterday, as recorded, is in the store");
+        }
+        Ok(())
+    }
+
     /// A recording ends when both its readers have finished.
     fn input_is_read(&self, input: &Input) -> bool {
         let Input::Recording { http, .. } = input else {
@@ -344,6 +449,12 @@ impl Pipeline {
                 layout.store_http()
             ),
         );
+        // The dashboard writes it before it is ready, for this user only.
+        let pages = match std::fs::read_to_string(layout.login_link()) {
+            Ok(link) => format!("open the dashboard, this link works once: {}", link.trim()),
+            Err(_) => format!("the dashboard is on http://{}/", layout.dashboard_http()),
+        };
+        self.output.line("ja4", &pages);
     }
 
     /// One line that a person can read: clients, hellos, requests, join rate, loss.
@@ -380,7 +491,7 @@ impl Pipeline {
     }
 
     /// Stops everything in reverse order; between the last writer and the store, asks the store what it has.
-    fn stop(&mut self, is_well: bool) -> anyhow::Result<StoreCounts> {
+    fn stop(&mut self, is_well: bool, truths: &[PathBuf]) -> anyhow::Result<StoreCounts> {
         self.output.line("ja4", "stopping in order");
         let drained = self
             .supervisor
@@ -388,7 +499,9 @@ impl Pipeline {
             .and_then(|()| self.supervisor.wait_ready(Process::Store));
         let counts = match drained {
             Ok(()) => match &self.store {
-                Some(store) if is_well => store.counts(),
+                Some(store) if is_well => store
+                    .counts()
+                    .and_then(|counts| with_detection(counts, store, truths)),
                 _ => Err(anyhow::anyhow!("the pipeline ended before it was complete")),
             },
             Err(error) => Err(error),
@@ -401,7 +514,7 @@ impl Pipeline {
     fn account(&self, counts: &StoreCounts, summary_file: Option<&Path>) -> anyhow::Result<bool> {
         let records = self.supervisor.records();
         let summary = ledger::summarise(&records, counts);
-        for line in describe(&summary) {
+        for line in describe(&summary).into_iter().chain(describe_detection(&summary)) {
             self.output.line("ja4", &line);
         }
         if let Some(path) = summary_file {
@@ -423,6 +536,54 @@ impl Pipeline {
         }
         Ok(is_balanced)
     }
+}
+
+/// Adds what the detector did and, where there is one, the truth.
+fn with_detection(
+    counts: StoreCounts,
+    store: &StoreAccess,
+    truths: &[PathBuf],
+) -> anyhow::Result<StoreCounts> {
+    let (detection, clients) = store.detection()?;
+    let mut cards = Vec::new();
+    for path in truths {
+        // Without the browser's first start, or without a yesterday, there is none.
+        let Ok(text) = std::fs::read(path) else { continue };
+        let card: detection::Card =
+            serde_json::from_slice(&text).with_context(|| format!("{} is no truth card", path.display()))?;
+        cards.push(card);
+    }
+    let truth = (!cards.is_empty()).then(|| detection::compare(&clients, &cards));
+    Ok(StoreCounts {
+        detection: Some(detection),
+        truth,
+        ..counts
+    })
+}
+
+/// What was found, for people: bots with their places, and where the ranking was wrong.
+fn describe_detection(summary: &Summary) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(found) = &summary.detection {
+        lines.push(format!(
+            "detector: {}, {} cycles, {} clients scored and {} flagged by the last, {} new incidents",
+            found.state, found.cycles, found.scored, found.flagged, found.incidents
+        ));
+    }
+    if let Some(truth) = &summary.truth {
+        for bot in &truth.bots {
+            let place = bot
+                .rank
+                .map_or_else(|| "not scored".to_owned(), |rank| format!("place {rank}"));
+            let why = bot
+                .reasons
+                .first()
+                .map_or("no reason", |why| why.sentence.as_str());
+            lines.push(format!("truth: {} is {}, {place}: {why}", bot.name, bot.kind));
+        }
+        lines.extend(truth.errors.iter().map(|error| format!("truth: wrong: {error}")));
+    }
+    lines
 }
 
 /// The ledger for people, one line a stage.

@@ -28,7 +28,14 @@ impl Pipeline {
     #[track_caller]
     fn start_on(folder: tempfile::TempDir, base_port: u16, args: &[&str]) -> Self {
         let ja4 = Path::new(env!("CARGO_BIN_EXE_ja4"));
-        for program in ["ja4-clickhouse", "ja4-correlator", "ja4-sensor", "ja4-demo"] {
+        for program in [
+            "ja4-clickhouse",
+            "ja4-correlator",
+            "ja4-sensor",
+            "ja4-detector",
+            "ja4-dashboard",
+            "ja4-demo",
+        ] {
             assert!(
                 ja4.with_file_name(program).exists(),
                 "{program} is not built: cargo build --workspace"
@@ -163,7 +170,7 @@ fn live_clients_on_loopback_become_joined_rows_and_the_ledger_balances() {
     if !may_capture() {
         return;
     }
-    let mut up = Pipeline::start(19_000, &["--demo", "--for", "25s"]);
+    let mut up = Pipeline::start(19_000, &["--demo", "--no-yesterday", "--for", "25s"]);
     up.wait_until_it_runs();
     // Somebody who is no client of the demo, on another server: nothing but its hello can tell of it.
     let out = Command::new("curl")
@@ -185,6 +192,44 @@ fn live_clients_on_loopback_become_joined_rows_and_the_ledger_balances() {
 }
 
 #[test]
+fn yesterday_is_joined_before_today_and_bots_are_in_the_summary() {
+    if !may_capture() {
+        return;
+    }
+    let mut up = Pipeline::start(
+        22_000,
+        &["--demo", "--demo-bots", "3", "--seed", "5", "--for", "45s"],
+    );
+    up.wait_until_it_runs();
+    assert!(
+        up.log().contains("yesterday, as recorded, is in the store"),
+        "{}",
+        up.log()
+    );
+    let old =
+        up.query("SELECT count(), countIf(match = 'none') FROM ja4_logs.http_logs WHERE ts < now() - 900");
+    let (n_rows, n_none) = old.split_once('\t').unwrap();
+    assert!(n_rows.parse::<u32>().unwrap() > 5_000, "{old}");
+    assert_eq!(n_none, "0", "requests of yesterday without their connection");
+    let link = std::fs::read_to_string(up.folder.path().join("data/run/login-link")).unwrap();
+    let log = up.log();
+    assert!(log.contains(link.trim()), "the one-time link is printed: {log}");
+    let summary = up.finish();
+    check_joined(&summary);
+    let bots = summary["truth"]["bots"].as_array().unwrap();
+    assert_eq!(bots.len(), 3, "{}", summary["truth"]);
+    assert!(bots.iter().any(|bot| bot["kind"] == "fake_crawler"), "{bots:?}");
+    let detection = &summary["detection"];
+    assert!(number(&detection["cycles"]) >= 2, "{detection}");
+    assert_eq!(detection["cycles_failed"], 0, "{detection}");
+    // The first cycle scores all of yesterday's clients, the later ones who was there since.
+    let stages = summary["stages"].as_array().unwrap();
+    let clients = stages.iter().find(|stage| stage["name"] == "detector.clients");
+    let clients = clients.expect("the detector is in the ledger");
+    assert!(number(&clients["passed"]) >= 200, "{clients}");
+}
+
+#[test]
 fn every_killed_process_comes_back_and_what_was_lost_is_counted() {
     if !may_capture() {
         return;
@@ -193,10 +238,12 @@ fn every_killed_process_comes_back_and_what_was_lost_is_counted() {
         "ja4-sensor",
         "ja4-demo-origin",
         "ja4-demo-clients",
+        "ja4-dashboard",
+        "ja4-detector",
         "ja4-correlator",
         "ja4-clickhouse",
     ];
-    let mut up = Pipeline::start(20_000, &["--demo", "--for", "40s"]);
+    let mut up = Pipeline::start(20_000, &["--demo", "--no-yesterday", "--for", "40s"]);
     up.wait_until_it_runs();
     for process in processes {
         std::thread::sleep(Duration::from_secs(2));
@@ -227,7 +274,7 @@ fn what_a_killed_run_left_is_ended_and_stored_and_the_next_run_counts_its_own() 
     if !may_capture() {
         return;
     }
-    let mut first = Pipeline::start(21_000, &["--demo"]);
+    let mut first = Pipeline::start(21_000, &["--demo", "--no-yesterday"]);
     first.wait_until_it_runs();
     first.wait_until("rows are stored", |up| {
         let n_rows = up.query("SELECT count() FROM ja4_logs.http_logs");
@@ -235,7 +282,7 @@ fn what_a_killed_run_left_is_ended_and_stored_and_the_next_run_counts_its_own() 
     });
     first.child.kill().unwrap();
     first.child.wait().unwrap();
-    let mut second = Pipeline::start_on(first.folder, 21_000, &["--demo", "--for", "5s"]);
+    let mut second = Pipeline::start_on(first.folder, 21_000, &["--demo", "--no-yesterday", "--for", "5s"]);
     second.wait_until_it_runs();
     check_joined(&second.finish());
 }

@@ -11,9 +11,10 @@ use ja4_common::clickhouse::StoreConfig;
 use ja4_schema::Store;
 use serde_json::{Value, json};
 
-use super::Input;
 use super::layout::{Layout, Process, write_private};
 use super::supervise::Spec;
+use super::yesterday::Yesterday;
+use super::{Input, Plan};
 use crate::programs::Programs;
 
 /// The engine's first start makes its tables of its own; with a large store it also reads every part's names.
@@ -27,37 +28,57 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When a binary is missing or a file cannot be written.
-pub(crate) fn write(layout: &Layout, programs: &Programs, input: &Input) -> anyhow::Result<Vec<Spec>> {
-    let mut specs = vec![
-        spec(layout, programs, Process::Store, &store(layout))?,
-        spec(layout, programs, Process::Correlator, &correlator(layout, input))?,
-        spec(layout, programs, Process::Sensor, &sensor(layout, input))?,
+pub(crate) fn write(layout: &Layout, programs: &Programs, plan: &Plan) -> anyhow::Result<Vec<Spec>> {
+    let mut specs = Vec::new();
+    for (process, config) in processes(layout, plan) {
+        specs.push(spec(layout, programs, process, &config)?);
+    }
+    Ok(specs)
+}
+
+/// Each process with its configuration, in the order of their start.
+fn processes(layout: &Layout, plan: &Plan) -> Vec<(Process, Value)> {
+    let input = &plan.input;
+    let mut all = vec![
+        (Process::Store, store(layout)),
+        (Process::Correlator, correlator(layout, input)),
     ];
+    if let Some(past) = plan.yesterday.as_ref().filter(|past| !past.is_stored) {
+        let capture = json!({ "file": past.pcap, "offset_ns": past.offset_ns, "pace": "unpaced" });
+        all.push((
+            Process::PastSensor,
+            sensor(layout, &capture, &demo_networks(layout)),
+        ));
+        all.push((Process::PastReplay, replay(layout, &past.http, past.offset_ns)));
+    }
+    all.push((Process::Detector, detector(layout, plan.cycle)));
+    all.push((Process::Dashboard, dashboard(layout, plan)));
+    let (capture, own) = match input {
+        Input::Demo { .. } => (
+            // What the demo's browser says to its proxies is the same hello once more, from the wrong address.
+            json!({ "interfaces": ["lo"], "filter": format!("not tcp port {}", layout.demo_proxy_port()) }),
+            demo_networks(layout),
+        ),
+        Input::Interface(interface) => (json!({ "interfaces": [interface] }), Vec::new()),
+        Input::Recording { pcap, offset_ns, .. } => (
+            json!({ "file": pcap, "offset_ns": offset_ns, "pace": "unpaced" }),
+            Vec::new(),
+        ),
+    };
+    all.push((Process::Sensor, sensor(layout, &capture, &own)));
     match input {
         Input::Demo { n_bots, seed } => {
-            specs.push(spec(layout, programs, Process::Origin, &origin(layout))?);
-            specs.push(spec(
-                layout,
-                programs,
-                Process::Clients,
-                &clients(layout, *n_bots, *seed),
-            )?);
+            all.push((Process::Origin, origin(layout)));
+            all.push((Process::Clients, clients(layout, *n_bots, *seed)));
         }
         Input::Recording {
             http: Some(http),
             offset_ns,
             ..
-        } => {
-            specs.push(spec(
-                layout,
-                programs,
-                Process::Replay,
-                &replay(layout, http, *offset_ns),
-            )?);
-        }
+        } => all.push((Process::Replay, replay(layout, http, *offset_ns))),
         Input::Interface(_) | Input::Recording { http: None, .. } => {}
     }
-    Ok(specs)
+    all
 }
 
 /// A client of the store that may migrate and read.
@@ -83,8 +104,10 @@ fn spec(layout: &Layout, programs: &Programs, process: Process, config: &Value) 
     let (program, command) = match process {
         Process::Store => ("ja4-clickhouse", "run"),
         Process::Correlator => ("ja4-correlator", "run"),
-        Process::Sensor => ("ja4-sensor", "run"),
-        Process::Replay => ("ja4-demo", "replay"),
+        Process::Sensor | Process::PastSensor => ("ja4-sensor", "run"),
+        Process::Replay | Process::PastReplay => ("ja4-demo", "replay"),
+        Process::Detector => ("ja4-detector", "serve"),
+        Process::Dashboard => ("ja4-dashboard", "run"),
         Process::Origin => ("ja4-demo", "origin"),
         Process::Clients => ("ja4-demo", "clients"),
     };
@@ -116,7 +139,8 @@ fn spec(layout: &Layout, programs: &Programs, process: Process, config: &Value) 
             READY_WITHIN
         },
         stop_within: STOP_WITHIN,
-        may_finish: process == Process::Replay || !config["capture"]["file"].is_null(),
+        may_finish: matches!(process, Process::Replay | Process::PastReplay)
+            || !config["capture"]["file"].is_null(),
     })
 }
 
@@ -143,20 +167,36 @@ fn correlator(layout: &Layout, input: &Input) -> Value {
     })
 }
 
-fn sensor(layout: &Layout, input: &Input) -> Value {
-    let (capture, own) = match input {
-        // The server's address alone is own, so that clients on loopback count as coming from outside.
-        Input::Demo { .. } => (
-            json!({ "interfaces": ["lo"] }),
-            vec![layout.demo_https().ip().to_string()],
-        ),
-        Input::Interface(interface) => (json!({ "interfaces": [interface] }), Vec::new()),
-        Input::Recording { pcap, offset_ns, .. } => (
-            json!({ "file": pcap, "offset_ns": offset_ns, "pace": "unpaced" }),
-            Vec::new(),
-        ),
-    };
+fn sensor(layout: &Layout, capture: &Value, own: &[String]) -> Value {
     json!({ "capture": capture, "networks": { "own": own }, "output": { "socket": layout.network_socket() } })
+}
+
+/// The server's address alone is own, so that clients on loopback count as coming from outside.
+fn demo_networks(layout: &Layout) -> Vec<String> {
+    vec![layout.demo_https().ip().to_string()]
+}
+
+fn detector(layout: &Layout, cycle: Duration) -> Value {
+    json!({ "store": store_as(layout, "detector"), "interval": format!("{}s", cycle.as_secs()) })
+}
+
+fn dashboard(layout: &Layout, plan: &Plan) -> Value {
+    let recorded = |past: &Yesterday| json!({ "from": rfc3339(past.span.from_ns), "to": rfc3339(past.span.to_ns), "what": past.span.what });
+    let truth_file = matches!(plan.input, Input::Demo { .. }).then(|| layout.truth());
+    json!({
+        "listen": layout.dashboard_http().to_string(),
+        "store": store_as(layout, "dashboard"),
+        "data": layout.dashboard_data(),
+        "local_admin_link_file": layout.login_link(),
+        "detector_url": format!("http://{}", layout.admin(Process::Detector)),
+        "recorded": plan.yesterday.as_ref().map(recorded),
+        "truth_file": truth_file,
+    })
+}
+
+fn rfc3339(ns: i64) -> String {
+    let since = Duration::from_nanos(u64::try_from(ns).unwrap_or(0));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }
 
 fn origin(layout: &Layout) -> Value {
@@ -169,7 +209,13 @@ fn origin(layout: &Layout) -> Value {
 }
 
 fn clients(layout: &Layout, n_bots: Option<u32>, seed: Option<u64>) -> Value {
-    json!({ "server": layout.demo_https().to_string(), "bots": n_bots, "seed": seed })
+    json!({
+        "server": layout.demo_https().to_string(),
+        "bots": n_bots,
+        "seed": seed,
+        "proxy_port": layout.demo_proxy_port(),
+        "truth_file": layout.truth(),
+    })
 }
 
 fn replay(layout: &Layout, http: &Path, offset_ns: i64) -> Value {

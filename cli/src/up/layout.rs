@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -11,6 +12,8 @@ use anyhow::{Context as _, bail};
 pub(crate) const BASE_PORT: u16 = 8000;
 const STORE_HTTP: u16 = 123;
 const DEMO_HTTPS: u16 = 443;
+/// On each address of a person of the demo, not on the pipeline's own.
+const DEMO_PROXY: u16 = 442;
 
 /// `sockaddr_un` holds 108 bytes with the closing zero (unix(7)).
 const SOCKET_PATH_MAX_BYTES: usize = 107;
@@ -78,6 +81,39 @@ impl Layout {
         )
     }
 
+    /// Where the demo's yesterday is unpacked: packets and requests.
+    pub(crate) fn yesterday(&self) -> (PathBuf, PathBuf) {
+        (
+            self.data.join("yesterday.pcap"),
+            self.data.join("yesterday.jsonl"),
+        )
+    }
+
+    /// Who was what in it.
+    pub(crate) fn yesterday_truth(&self) -> PathBuf {
+        self.data.join("yesterday.truth.json")
+    }
+
+    /// Says that yesterday is in the store, and when it was.
+    pub(crate) fn yesterday_marker(&self) -> PathBuf {
+        self.data.join("yesterday.json")
+    }
+
+    /// Who is what among the demo's live clients. Only the dashboard and the summary read it.
+    pub(crate) fn truth(&self) -> PathBuf {
+        self.data.join("truth.json")
+    }
+
+    /// The dashboard's own folder.
+    pub(crate) fn dashboard_data(&self) -> PathBuf {
+        self.data.join("dashboard")
+    }
+
+    /// The one-time link of the local administrator, written by the dashboard.
+    pub(crate) fn login_link(&self) -> PathBuf {
+        self.data.join("run").join("login-link")
+    }
+
     pub(crate) fn spool(&self) -> PathBuf {
         self.data.join("spool")
     }
@@ -108,6 +144,16 @@ impl Layout {
 
     pub(crate) fn demo_https(&self) -> SocketAddr {
         self.at(DEMO_HTTPS)
+    }
+
+    /// Where the dashboard's pages are.
+    pub(crate) const fn dashboard_http(&self) -> SocketAddr {
+        self.base
+    }
+
+    /// Port of the proxies that give the demo's people their addresses.
+    pub(crate) fn demo_proxy_port(&self) -> u16 {
+        self.at(DEMO_PROXY).port()
     }
 
     /// The admin endpoint of a process.
@@ -151,6 +197,12 @@ impl Layout {
 pub(crate) enum Process {
     Store,
     Correlator,
+    /// Reads the packets of the demo's yesterday.
+    PastSensor,
+    /// Feeds the requests of the demo's yesterday.
+    PastReplay,
+    Detector,
+    Dashboard,
     Sensor,
     /// Feeds recorded requests.
     Replay,
@@ -160,9 +212,13 @@ pub(crate) enum Process {
 
 impl Process {
     /// In the order of their start.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Store,
         Self::Correlator,
+        Self::PastSensor,
+        Self::PastReplay,
+        Self::Detector,
+        Self::Dashboard,
         Self::Sensor,
         Self::Replay,
         Self::Origin,
@@ -174,6 +230,10 @@ impl Process {
         match self {
             Self::Store => "ja4-clickhouse",
             Self::Correlator => "ja4-correlator",
+            Self::PastSensor => "ja4-sensor-yesterday",
+            Self::PastReplay => "ja4-demo-yesterday",
+            Self::Detector => "ja4-detector",
+            Self::Dashboard => "ja4-dashboard",
             Self::Sensor => "ja4-sensor",
             Self::Replay => "ja4-demo-replay",
             Self::Origin => "ja4-demo-origin",
@@ -186,6 +246,9 @@ impl Process {
         match self {
             Self::Store => "store",
             Self::Correlator => "correlator",
+            Self::PastSensor | Self::PastReplay => "yesterday",
+            Self::Detector => "detector",
+            Self::Dashboard => "dashboard",
             Self::Sensor => "sensor",
             Self::Replay => "replay",
             Self::Origin => "site",
@@ -198,6 +261,10 @@ impl Process {
         match self {
             Self::Store => 91,
             Self::Correlator => 92,
+            Self::PastSensor => 98,
+            Self::PastReplay => 99,
+            Self::Detector => 80,
+            Self::Dashboard => 97,
             Self::Sensor => 93,
             Self::Replay => 94,
             Self::Origin => 95,
@@ -212,9 +279,11 @@ impl Process {
 /// When the block would pass the last port.
 pub(crate) fn ports(base: SocketAddr) -> anyhow::Result<Vec<(SocketAddr, Process)>> {
     let admins = Process::ALL.map(|process| (process.admin_offset(), process));
-    let offsets = admins
-        .into_iter()
-        .chain([(STORE_HTTP, Process::Store), (DEMO_HTTPS, Process::Origin)]);
+    let offsets = admins.into_iter().chain([
+        (0, Process::Dashboard),
+        (STORE_HTTP, Process::Store),
+        (DEMO_HTTPS, Process::Origin),
+    ]);
     offsets
         .map(|(offset, process)| Ok((above(base, offset)?, process)))
         .collect()
@@ -227,6 +296,21 @@ fn above(base: SocketAddr, offset: u16) -> anyhow::Result<SocketAddr> {
             "--listen {base}: the port must be at most {}, the highest one used is {DEMO_HTTPS} above it",
             u16::MAX - DEMO_HTTPS
         ),
+    }
+}
+
+/// Refuses a port that something else still listens on after `patience`: what an earlier run left may hold its port for
+/// a moment after its end.
+///
+/// # Errors
+/// When the address cannot be bound, with who needs it and what to do.
+pub(crate) fn await_free(addr: SocketAddr, for_whom: &str, patience: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match require_free(addr, for_whom) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            answer => return answer,
+        }
     }
 }
 

@@ -7,7 +7,11 @@ use anyhow::Context as _;
 use ja4_schema::Store;
 use ja4_schema::queries::Query;
 
+use super::detection::{self, Client, Detection};
 use super::ledger::StoreCounts;
+
+/// Clients that are ranked at most: the demo has some hundreds.
+const CLIENTS_MAX: u32 = 5_000;
 
 /// The store of this pipeline, spoken to with the migrator's token.
 pub(crate) struct StoreAccess {
@@ -59,12 +63,7 @@ impl StoreAccess {
         for (table, n) in &mut rows {
             *n = n.saturating_sub(self.rows_before.get(table).copied().unwrap_or(0));
         }
-        let started = self
-            .started
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs()
-            .to_string();
+        let started = self.started_s();
         let from: [(&str, &str); 1] = [("from", &started)];
         let duplicates = number(&self.query("ledger_duplicates", &from)?, 0)?;
         let pairs = self.query("ledger_wrong", &from)?;
@@ -77,7 +76,25 @@ impl StoreAccess {
             rows,
             duplicates,
             wrong,
+            ..StoreCounts::default()
         })
+    }
+
+    /// What the detector made of the clients since this run began: the summary's part, and all clients in order.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) fn detection(&self) -> anyhow::Result<(Detection, Vec<Client>)> {
+        let started = self.started_s();
+        let cycles = self.query("summary_cycles", &[("from", &started)])?;
+        let limit = CLIENTS_MAX.to_string();
+        let clients = self.query("summary_clients", &[("from", &started), ("limit", &limit)])?;
+        detection::read(&cycles, &clients)
+    }
+
+    fn started_s(&self) -> String {
+        let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_secs().to_string()
     }
 
     fn rows(&self) -> anyhow::Result<BTreeMap<String, u64>> {

@@ -245,6 +245,17 @@ impl Supervisor {
         Ok(ledger)
     }
 
+    /// What a process says now, or said when it last answered.
+    ///
+    /// # Errors
+    /// When it never answered.
+    pub(crate) fn ask_ledger(&self, process: Process) -> anyhow::Result<Ledger> {
+        let managed = self
+            .find(process)
+            .with_context(|| format!("{} was not started", process.name()))?;
+        probe::ledger(managed.spec.admin).or_else(|error| managed.polled.clone().ok_or(error))
+    }
+
     fn find(&self, process: Process) -> Option<&Managed> {
         self.managed
             .iter()
@@ -430,25 +441,26 @@ fn launch(spec: &Spec, output: &Output) -> anyhow::Result<Running> {
 }
 
 /// Ends a process that an earlier run on this folder left behind (its `ja4 up` was killed), before its ports are
-/// asked for.
+/// asked for; says whether there was one.
 ///
 /// # Errors
 /// When it is there and cannot be ended.
-pub(crate) fn end_leftover(spec: &Spec, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn end_leftover(spec: &Spec, output: &Output) -> anyhow::Result<bool> {
     let Ok(text) = std::fs::read_to_string(&spec.pid_file) else {
-        return Ok(());
+        return Ok(false);
     };
     let is_ours = |pid: u32| {
         let program = spec.program.file_name().map(std::ffi::OsStr::to_string_lossy);
         proc::program_name(pid).as_deref() == program.as_deref()
     };
     let Ok(pid) = text.trim().parse::<u32>() else {
-        return remove(&spec.pid_file);
+        return remove(&spec.pid_file).map(|()| false);
     };
     let Some(target) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return remove(&spec.pid_file);
+        return remove(&spec.pid_file).map(|()| false);
     };
-    if is_ours(pid) {
+    let left = is_ours(pid);
+    if left {
         output.line(
             "ja4",
             &format!(
@@ -468,7 +480,8 @@ pub(crate) fn end_leftover(spec: &Spec, output: &Output) -> anyhow::Result<()> {
             }
         }
     }
-    remove(&spec.pid_file)
+    remove(&spec.pid_file)?;
+    Ok(left)
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
