@@ -6,10 +6,19 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use crate::web;
+
 /// A `cargo` command in the workspace; the one that runs xtask, so that a chosen toolchain is kept.
 pub(crate) fn command(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
+    // The same value for every run of cargo: a different one would build the dashboard again. Without it the pages are
+    // those of dashboard/web/dist, or the page that says how to build them.
+    if let Ok(dist) = web::dist(root)
+        && dist.join(web::INDEX).is_file()
+    {
+        command.env("JA4_WEB_DIST", dist);
+    }
     command
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::{cargo, test_run, tidy};
+use crate::{cargo, test_run, tidy, web};
 
 /// What to run of it.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,8 @@ enum Stage {
     Fmt,
     /// `cargo xtask tidy`
     Tidy,
+    /// the dashboard's pages: types, lints, unit tests, build, budget of bytes
+    Web,
     /// `cargo clippy` with warnings as errors
     Lint,
     /// `cargo doc` with warnings as errors
@@ -42,9 +44,10 @@ enum Stage {
     Deny,
 }
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     Stage::Fmt,
     Stage::Tidy,
+    Stage::Web,
     Stage::Lint,
     Stage::Doc,
     Stage::Build,
@@ -113,6 +116,7 @@ fn run_stage(root: &Path, stage: Stage, options: &Options) -> anyhow::Result<Out
                 bail!("{} findings", findings.len());
             }
         }
+        Stage::Web => web::check(root)?,
         Stage::Lint => {
             cargo::cargo(
                 root,

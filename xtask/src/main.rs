@@ -9,9 +9,11 @@
 mod bench;
 mod cargo;
 mod ci;
+mod claim;
 mod soak;
 mod test_run;
 mod tidy;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,7 +34,7 @@ enum Command {
     Ci(ci::Options),
     /// The rules of the style guide that no compiler checks.
     Tidy,
-    /// Build every binary and fetch the embedded engine.
+    /// Build the pages and every binary, and fetch the embedded engine.
     Build,
     /// Build, then start the whole pipeline with the demo; what follows goes to `ja4 up`.
     Run {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
 /// `Ok(false)` when the command ran and found something wrong, which it has already said.
 fn run(cli: Cli) -> anyhow::Result<bool> {
     let root = workspace_root();
+    claim::target(&root)?;
     match cli.command {
         Command::Ci(options) => Ok(ci::run(&root, &options)),
         Command::Tidy => Ok(ci::report_findings(&tidy::findings(&root)?)),
@@ -74,6 +77,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
 }
 
 fn build(root: &Path) -> anyhow::Result<()> {
+    web::build(root)?;
     cargo::cargo(root, &["build", "--workspace", "--bins"])?;
     cargo::fetch_engine(root)
 }
@@ -92,9 +96,11 @@ fn start(root: &Path, args: &[String]) -> anyhow::Result<bool> {
     Err(anyhow::Error::new(command.exec()).context(format!("could not start {}", ja4.display())))
 }
 
-/// The folder of the root `Cargo.toml`: xtask is run from the checkout it was built in.
+/// The folder of the root `Cargo.toml`. Cargo names it when it runs us: clones that share a build folder share this
+/// binary too, and the one it was built in may be another.
 fn workspace_root() -> PathBuf {
-    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut root = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     root.pop();
     root
 }

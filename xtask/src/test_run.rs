@@ -21,6 +21,9 @@ const FIRST: &[&str] = &[
     "sensor-wire",
     "sensor-flow",
     "correlator-engine",
+    "detector-forest",
+    "ja4-identity",
+    "ja4-reasons",
     "ja4-emit",
     "ja4-spool",
     "ja4-common",
@@ -32,6 +35,8 @@ const LAST: &[&str] = &[
     "embedded-clickhouse",
     "demo",
     "correlator",
+    "detector",
+    "dashboard",
     "cli",
 ];
 
