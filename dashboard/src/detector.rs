@@ -30,7 +30,10 @@ impl Detector {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(1)));
         Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new())
+                // Asked rarely: a connection kept since the last time may be closed in the moment in which it is used again.
+                .pool_max_idle_per_host(0)
+                .build(connector),
             base: base.trim_end_matches('/').to_owned(),
         }
     }

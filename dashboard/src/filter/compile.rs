@@ -19,6 +19,10 @@ pub(crate) struct Compiled {
 /// Columns that free text is searched in.
 const TEXT_COLUMNS: [&str; 3] = ["user_agent", "path", "host"];
 
+/// Columns whose every value is looked at, where the others have a dictionary. `lower(…) LIKE` takes a quarter less time on
+/// them than `ILIKE`, which folds Unicode: for a pattern in ASCII both say the same.
+const PLAIN_COLUMNS: [&str; 3] = ["path", "query", "referer"];
+
 pub(crate) fn compile(expr: Option<&Expr>) -> Compiled {
     let mut out = Compiled {
         sql: String::new(),
@@ -59,7 +63,7 @@ impl Compiled {
     #[must_use]
     pub(crate) fn of_clients(self) -> Self {
         let mut out = Self {
-            sql: "entity_id IN (".to_owned(),
+            sql: "entity_id GLOBAL IN (".to_owned(),
             params: self.params,
         };
         write_set(&mut out, "filter_clients", |out| out.push(&self.sql));
@@ -95,8 +99,10 @@ fn write_expr(out: &mut Compiled, expr: &Expr) {
         },
         Expr::Text(pattern) => {
             // One parameter for all three columns.
-            let like = out.param("String", like(&around(pattern)));
-            let columns = TEXT_COLUMNS.map(|column| format!("{column} ILIKE {like}"));
+            let like = like(&around(pattern));
+            let is_ascii = like.is_ascii();
+            let value = out.param("String", like.to_ascii_lowercase());
+            let columns = TEXT_COLUMNS.map(|column| is_like(column, &value, is_ascii));
             out.push(&format!("({})", columns.join(" OR ")));
         }
     }
@@ -113,7 +119,7 @@ fn write_joined(out: &mut Compiled, parts: &[Expr], between: &str) {
     out.push(")");
 }
 
-/// Clients with a property: `entity_id IN (…)`.
+/// Clients with a property: `entity_id GLOBAL IN (…)`.
 fn write_clients(
     out: &mut Compiled,
     field: &FieldDef,
@@ -137,12 +143,12 @@ fn write_clients(
             out.push(")");
         }
         test if is_none(test) => {
-            out.push("entity_id NOT IN (");
+            out.push("entity_id GLOBAL NOT IN (");
             write_set(out, query, |out| out.push("1"));
             out.push(")");
         }
         test => {
-            out.push("entity_id IN (");
+            out.push("entity_id GLOBAL IN (");
             write_set(out, query, |out| match test {
                 Test::Present => out.push("1"),
                 // An alert is flagged too.
@@ -191,8 +197,10 @@ fn write_test(out: &mut Compiled, field: &FieldDef, column: &str, test: &Test) {
                 let value = out.param("String", text);
                 let _written = write!(out.sql, "{column} = {value}");
             } else {
-                let value = out.param("String", like(pattern));
-                let _written = write!(out.sql, "{column} ILIKE {value}");
+                let like = like(pattern);
+                let is_ascii = like.is_ascii();
+                let value = out.param("String", like.to_ascii_lowercase());
+                out.push(&is_like(column, &value, is_ascii));
             }
         }
         Test::Numbers { lo, hi } => {
@@ -292,6 +300,15 @@ fn around(pattern: &Pattern) -> Pattern {
         parts.push(Part::Any);
     }
     Pattern(parts)
+}
+
+/// A column against a pattern whose ASCII letters are small, whatever the case of the column's.
+fn is_like(column: &str, value: &str, is_ascii: bool) -> String {
+    if is_ascii && PLAIN_COLUMNS.contains(&column) {
+        format!("lower({column}) LIKE {value}")
+    } else {
+        format!("{column} ILIKE {value}")
+    }
 }
 
 /// The pattern as LIKE has it.

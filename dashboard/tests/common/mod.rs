@@ -219,7 +219,10 @@ impl Dashboard {
     /// A browser that has just opened the page.
     pub(crate) fn browser(&self) -> Browser {
         Browser {
-            client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
+            // A connection that is kept may be closed by the server in the moment in which it is used again.
+            client: Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(0)
+                .build(HttpConnector::new()),
             address: self.address.clone(),
             cookie: None,
             csrf: None,
