@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 parser = argparse.ArgumentParser()
 parser.add_argument("--clients", type=int, default=50_000)
 parser.add_argument("--programs", default=str(HERE.parent.parent / "target/release"))
+parser.add_argument("--explained", type=int, action="append", help="clients explained feature by feature; default: 500, then all")
 parser.add_argument("--loops", type=int, default=3)
 options = parser.parse_args()
 columns = re.findall(r"AS f_(\w+)", (HERE.parent.parent / "schema/queries/features_window.sql").read_text())
@@ -26,13 +27,18 @@ def least(command):
     return min(runs, key=lambda run: run["cpu_ms"])
 
 
-with tempfile.TemporaryDirectory() as folder:
+def compare(folder, explained):
     bench = str(pathlib.Path(options.programs) / "detector-bench")
-    subprocess.run([bench, "make", folder, "--clients", str(options.clients)], check=True)
-    ours = least([bench, "score", folder])
-    python = least([sys.executable, str(HERE / "same_in_python.py"), folder, ",".join(columns)])
-print("detector:", json.dumps(ours))
-print("python:  ", json.dumps(python))
-print(f"processor time: {ours['cpu_ms']:.0f} ms against {python['cpu_with_imports_ms']:.0f} ms with imports "
-      f"({python['cpu_ms']:.0f} ms without): {python['cpu_with_imports_ms'] / ours['cpu_ms']:.1f} times less "
-      f"({python['cpu_ms'] / ours['cpu_ms']:.1f} times); memory {ours['peak_mb']:.0f} MB against {python['peak_mb']:.0f} MB")
+    ours = least([bench, "score", folder, "--explained", str(explained)])
+    python = least([sys.executable, str(HERE / "same_in_python.py"), folder, ",".join(columns), str(explained)])
+    print("detector:", json.dumps(ours))
+    print("python:  ", json.dumps(python))
+    print(f"{explained} explained, processor time: {ours['cpu_ms']:.0f} ms against {python['cpu_with_imports_ms']:.0f} ms with imports "
+          f"({python['cpu_ms']:.0f} ms without): {python['cpu_with_imports_ms'] / ours['cpu_ms']:.1f} times less "
+          f"({python['cpu_ms'] / ours['cpu_ms']:.1f} times); memory {ours['peak_mb']:.0f} MB against {python['peak_mb']:.0f} MB")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    subprocess.run([str(pathlib.Path(options.programs) / "detector-bench"), "make", folder, "--clients", str(options.clients)], check=True)
+    for explained in options.explained or [500, options.clients]:
+        compare(folder, explained)

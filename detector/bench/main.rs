@@ -46,13 +46,16 @@ enum Command {
     Score {
         /// The folder.
         folder: PathBuf,
+        /// Clients that are explained feature by feature, strangest first.
+        #[arg(long, default_value_t = DetectorConfig::default().explain_max)]
+        explained: usize,
     },
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Make { folder, clients } => make(&folder, clients),
-        Command::Score { folder } => score(&folder),
+        Command::Score { folder, explained } => score(&folder, explained),
     }
 }
 
@@ -220,7 +223,7 @@ impl Stages {
 }
 
 #[expect(clippy::print_stdout, reason = "the result")]
-fn score(folder: &Path) -> anyhow::Result<()> {
+fn score(folder: &Path, explained: usize) -> anyhow::Result<()> {
     let mut stages = Stages {
         last: 0,
         named: Vec::new(),
@@ -243,7 +246,10 @@ fn score(folder: &Path) -> anyhow::Result<()> {
     stages.done("read, features, consistency");
     context::fill(&mut population, &Outside::default(), 0);
     stages.done("context");
-    let config = DetectorConfig::default();
+    let config = DetectorConfig {
+        explain_max: explained,
+        ..DetectorConfig::default()
+    };
     let model = train(&population, &config)?;
     stages.done("train");
     let flagged = vec![false; population.n()];
@@ -299,6 +305,7 @@ fn score(folder: &Path) -> anyhow::Result<()> {
         serde_json::json!({
             "clients": population.n(), "features": N_FEATURES, "cpu_ms": total as f64 / 1000.0, "stages_ms": named,
             "peak_mb": peak_kb as f64 / 1024.0, "model_bytes": saved.len(), "encoded_bytes": n_bytes,
+            "explained": assessed.rows.iter().filter(|row| !row.explained.is_empty()).count(),
             "flagged": assessed.rows.iter().filter(|row| row.outcome != detector::assess::Outcome::Normal).count(),
         })
     );

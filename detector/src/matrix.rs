@@ -28,9 +28,9 @@ pub(crate) struct Args {
     /// Threads to fit and score with; changes no score.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Draw rows by position instead of by content: saves a pass, but the order of the rows then matters.
+    /// Draw rows by content instead of by position: costs a pass, and the order of the rows does not matter.
     #[arg(long)]
-    by_position: bool,
+    any_order: bool,
     /// Fit and score so often, and print the best time of each.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
@@ -60,10 +60,10 @@ where
         .n_trees(args.trees)
         .subsample_size(args.samples)
         .n_threads(args.threads)
-        .sampling(if args.by_position {
-            Sampling::Position
-        } else {
+        .sampling(if args.any_order {
             Sampling::Content
+        } else {
+            Sampling::Position
         });
     let dataset: DatasetBase<ndarray::ArrayBase<OwnedRepr<F>, Ix2>, ()> = DatasetBase::new(rows, ());
     let (mut fit_s, mut score_s) = (f64::INFINITY, f64::INFINITY);
@@ -147,7 +147,7 @@ mod tests {
             trees: 20,
             samples: 64,
             threads: 2,
-            by_position: false,
+            any_order: false,
             repeat: 1,
             scores: Some(scores),
         }

@@ -7,7 +7,7 @@
 //! than independent ones would. The memory is a few benign rows of this and earlier trainings; the gate asks a new model what
 //! it would say of them.
 
-use detector_forest::{ForestParams, Tail, Training, split_bits};
+use detector_forest::{ForestParams, Sampling, Tail, Training, split_bits};
 use ja4_reasons::{FEATURE_SET, FEATURES, Reason, voice};
 use ndarray::ArrayView2;
 
@@ -121,7 +121,10 @@ impl Model {
         n_threads: usize,
         before: Option<&Self>,
     ) -> Result<Self, ModelError> {
-        let params = ForestParams::new(identity.seed).n_threads(n_threads.max(1));
+        // The store answers in no order.
+        let params = ForestParams::new(identity.seed)
+            .n_threads(n_threads.max(1))
+            .sampling(Sampling::Content);
         let mut said = Vec::with_capacity(rows.len());
         let usual = if rows.len() >= MANY {
             let usual = Usual::fit(&chosen(rows, |number| number % 2 == 0), &params, &identity)?;

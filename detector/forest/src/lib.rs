@@ -32,9 +32,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Promises: the same seed and rows give the same bits at any number of threads and in any order of the rows; no
-//! size of input panics, from no row up; a missing value (NaN) is never taken for a number unless the policy of its
-//! feature ([`Missing`]) says so; hostile bytes are refused, not trusted.
+//! Promises: the same seed and rows give the same bits at any number of threads and, with [`Sampling::Content`], in any
+//! order of the rows; no size of input panics, from no row up; a missing value (NaN) is never taken for a number unless
+//! the policy of its feature ([`Missing`]) says so; hostile bytes are refused, not trusted.
 //!
 //! Deliberately absent: sockets, files, clocks, environment, serde. The only threads are scoped ones that fill
 //! separate parts of one result.

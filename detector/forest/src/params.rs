@@ -35,11 +35,12 @@ impl Missing {
 /// Which rows a tree draws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sampling {
-    /// By rank in the order of a hash of the row's content: the order of the rows does not matter.
+    /// By position, as scikit-learn does: the model depends on the order of the rows.
     #[default]
-    Content,
-    /// By position: saves one pass over the matrix; the model depends on the order of the rows.
     Position,
+    /// By rank in the order of a hash of the row's content: the order of the rows does not matter. Costs one pass
+    /// over the matrix.
+    Content,
 }
 
 /// The raw parameters. `check` (or `fit`, which checks first) turns them into [`ValidForestParams`].
@@ -69,7 +70,7 @@ pub struct ValidForestParams {
 }
 
 impl ForestParams {
-    /// 100 trees of 256 rows, one thread, order of rows without meaning, missing values down both branches.
+    /// 100 trees of 256 rows, one thread, rows drawn by position, missing values down both branches.
     /// Two forests of different seeds share nothing.
     pub const fn new(seed: u64) -> Self {
         Self(ValidForestParams {
@@ -77,7 +78,7 @@ impl ForestParams {
             subsample_size: 256,
             seed,
             n_threads: 1,
-            sampling: Sampling::Content,
+            sampling: Sampling::Position,
             missing: Vec::new(),
         })
     }

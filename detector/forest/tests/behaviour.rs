@@ -125,7 +125,7 @@ fn the_order_of_rows_changes_no_bit_of_a_model_drawn_by_content() {
     rows.slice_mut(s![300..700, 4]).fill(f32::NAN);
     let order: Vec<usize> = (0..2_500).map(|i| (i * 1_237 + 11) % 2_500).collect();
     let shuffled = rows.select(ndarray::Axis(0), &order);
-    let params = ForestParams::new(4);
+    let params = ForestParams::new(4).sampling(Sampling::Content);
     let model = Model::fit(&rows, &params, names(7)).unwrap();
     let again = Model::fit(&shuffled, &params, names(7)).unwrap();
     assert_eq!(model.to_bytes(), again.to_bytes());
