@@ -72,6 +72,8 @@ reasons! {
         OpeningEvicted = "opening_evicted",
         /// Out of the budget for parts of hellos.
         ReassemblyEvicted = "reassembly_evicted",
+        /// A connection of our own to somebody else's server, where those are left out.
+        Egress = "egress",
         /// A confirmed connection took its addresses.
         Superseded = "superseded",
         /// Too many pieces of one hello out of order; a segment was not kept.

@@ -119,7 +119,7 @@ pub struct ConnFacts {
     pub conn: ConnId,
     /// Addresses.
     pub pair: Pair,
-    /// Other address pairs under which the same hello was seen. Empty until views are merged.
+    /// Other address pairs under which the same hello was seen. Filled in by [`crate::ViewMerger`].
     pub views: Vec<Pair>,
     /// Set if the frames were tagged.
     pub encap: Option<Encap>,

@@ -16,8 +16,8 @@
 //! the exact expected sequence number, a SYN replaces only once the server answered it and the client
 //! answered that, and numbers advance only by segments that continue them (see [`FlowTable`]).
 //!
-//! Read [`FlowTable`] and [`FlowEvent`] first. Deliberately absent: IP fragments, tunnels, QUIC, DTLS,
-//! preambles before the hello, and merging the views of one connection on several interfaces.
+//! Read [`FlowTable`] and [`FlowEvent`] first; [`ViewMerger`] stands behind the table where there are several interfaces.
+//! Deliberately absent: IP fragments, tunnels, QUIC, DTLS, and preambles before the hello.
 #![warn(
     clippy::disallowed_methods,
     reason = "pure: time, bytes and seeds are arguments"
@@ -28,6 +28,8 @@ mod connection;
 mod counters;
 mod event;
 mod key;
+mod merge;
+mod networks;
 mod numbers;
 mod settings;
 mod store;
@@ -39,5 +41,7 @@ pub use event::{
     CloseReason, Confirmed, ConnFacts, ConnId, Encap, Endpoint, FlowEvent, FlowFlags, HelloEvent, HelloFacts,
     Pair, SynFacts, TimeNs,
 };
+pub use merge::{MergeCounters, MergeSettings, VIEWS_MAX, ViewMerger};
+pub use networks::{InvalidNetwork, Network, OwnNetworks};
 pub use settings::{FlowSettings, Seed};
 pub use table::{FlowTable, Frame};

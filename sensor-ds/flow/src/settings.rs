@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::networks::OwnNetworks;
+
 /// Seed of the hash tables: random per process when keys come from an attacker, fixed in replays.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seed(pub [u64; 4]);
@@ -37,6 +39,10 @@ pub struct FlowSettings {
     pub plain_ports: Vec<u16>,
     /// Whether the VLAN ids are part of a connection's key: tenants' addresses may overlap.
     pub key_on_vlan: bool,
+    /// Networks of our own servers and clients.
+    pub own: OwnNetworks,
+    /// Whether connections from own networks to others are reported.
+    pub egress: bool,
 }
 
 impl FlowSettings {
@@ -60,6 +66,8 @@ impl Default for FlowSettings {
             idle_timeout: Duration::from_hours(1),
             plain_ports: Vec::new(),
             key_on_vlan: true,
+            own: OwnNetworks::default(),
+            egress: true,
         }
     }
 }

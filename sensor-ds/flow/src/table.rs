@@ -649,6 +649,10 @@ impl FlowTable {
     /// Takes in payload; false if the connection is gone.
     fn on_data(&mut self, arrival: &Arrival<'_>, idx: FlowIdx) -> bool {
         if self.is_plain(arrival, idx) {
+            if self.is_left_out(arrival, idx) {
+                self.let_go(idx, Loss::Egress);
+                return false;
+            }
             self.report_open(arrival, idx);
             return true;
         }
@@ -772,6 +776,10 @@ impl FlowTable {
         stream_bytes: usize,
         rest: &[u8],
     ) -> bool {
+        if self.opening.get(idx).reported.is_none() && self.is_left_out(arrival, idx) {
+            self.let_go(idx, Loss::Egress);
+            return false;
+        }
         let flow = self.opening.get_mut(idx);
         let is_midstream = flow.handshake == Handshake::Midstream;
         let hello = match ClientHello::parse(message) {
@@ -841,6 +849,15 @@ impl FlowTable {
             }
         }
         self.classify(idx);
+    }
+
+    /// True for a connection of our own to somebody else's server, where those are not wanted.
+    fn is_left_out(&self, arrival: &Arrival<'_>, idx: FlowIdx) -> bool {
+        let own = &self.settings.own;
+        !self.settings.egress && {
+            let pair = self.opening.get(idx).key.pair(arrival.side);
+            own.contains(pair.client.ip) && !own.contains(pair.server.ip)
+        }
     }
 
     // ---- plain HTTP ----

@@ -3,17 +3,30 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use sensor_wire::ip::IpAddress;
+
 /// A network in CIDR notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
+pub struct Network {
     addr: u128,
     mask: u128,
 }
 
 /// A text that is not a network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a network such as 10.0.0.0/8 or 2001:db8::/32")]
-pub(crate) struct InvalidNetwork(String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidNetwork(String);
+
+impl std::fmt::Display for InvalidNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:?} is not a network such as 10.0.0.0/8 or 2001:db8::/32",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for InvalidNetwork {}
 
 impl FromStr for Network {
     type Err = InvalidNetwork;
@@ -40,12 +53,12 @@ impl FromStr for Network {
 
 /// Own networks. Empty: every connection is `ingress`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct OwnNetworks(pub(crate) Vec<Network>);
+pub struct OwnNetworks(pub Vec<Network>);
 
 impl OwnNetworks {
     /// True if an own network holds the address.
-    pub(crate) fn contains(&self, addr: IpAddr) -> bool {
-        let bits = bits_of(addr);
+    pub fn contains(&self, addr: IpAddress) -> bool {
+        let bits = addr.to_bits();
         self.0.iter().any(|network| bits & network.mask == network.addr)
     }
 }
@@ -66,7 +79,7 @@ mod tests {
     fn check(network: &str, addr: &str, expected: bool) {
         let own = OwnNetworks(vec![network.parse().unwrap()]);
         assert_eq!(
-            own.contains(addr.parse().unwrap()),
+            own.contains(IpAddress(bits_of(addr.parse().unwrap()).to_be_bytes())),
             expected,
             "{addr} in {network}"
         );
