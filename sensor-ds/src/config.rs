@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ja4_common::config::ProcessConfig;
 use ja4_common::units::{Bytes, Span};
-use sensor_flow::FlowSettings;
+use sensor_flow::{FlowSettings, InvalidNetwork, MergeSettings, OwnNetworks};
 use serde::{Deserialize, Serialize};
 
-use crate::networks::{InvalidNetwork, OwnNetworks};
+use crate::capture::links::AUTO;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -30,7 +30,8 @@ pub(crate) struct SensorConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CaptureConfig {
-    /// Interfaces to capture on, such as `[eth0]`. Default: none.
+    /// Interfaces to capture on, such as `[eth0]`. `auto` stands for all physical ones and the host's ends of pods'
+    /// interfaces, as they come and go. Default: none.
     pub(crate) interfaces: Vec<String>,
     /// A pcap or pcapng file to read instead; the process ends after it. Default: none.
     pub(crate) file: Option<PathBuf>,
@@ -43,6 +44,8 @@ pub(crate) struct CaptureConfig {
     /// Size of the kernel's ring of each interface. It lies beside the process's own memory. Raising it
     /// rides out longer bursts. Default 32MiB.
     pub(crate) buffer: Bytes,
+    /// The same for each interface that `auto` found beside hardware: a node may have two hundred pods. Default 2MiB.
+    pub(crate) pod_buffer: Bytes,
     /// Bytes captured of each frame. A hello with all its bytes must fit; offloads join segments up to 64
     /// KiB. Lowering it copies less on links with much bulk traffic. Default 262144.
     pub(crate) snaplen: Bytes,
@@ -75,6 +78,7 @@ impl Default for CaptureConfig {
             offset_ns: 0,
             shift_to_now: false,
             buffer: Bytes::mib(32),
+            pod_buffer: Bytes::mib(2),
             snaplen: Bytes(262_144),
             promiscuous: true,
             filter: String::new(),
@@ -133,6 +137,8 @@ pub(crate) struct NetworksConfig {
     /// Networks of our own servers and clients, such as `[10.0.0.0/8, 2001:db8::/32]`. A connection is
     /// `egress` if only its client is own, `internal` if both ends are, else `ingress`. Default: none.
     pub(crate) own: Vec<String>,
+    /// Whether connections from own networks to others are reported: what our own programs fetch elsewhere. Default false.
+    pub(crate) egress: bool,
 }
 
 /// Where events go.
@@ -187,7 +193,6 @@ pub(crate) enum InvalidConfig {
 pub(crate) struct SensorSettings {
     pub(crate) input: Input,
     pub(crate) flow: FlowSettings,
-    pub(crate) own_networks: OwnNetworks,
     pub(crate) output: OutputConfig,
 }
 
@@ -208,13 +213,32 @@ pub(crate) enum Input {
 /// How to capture.
 #[derive(Debug, Clone)]
 pub(crate) struct LiveSettings {
+    /// Those that were named.
     pub(crate) interfaces: Vec<String>,
+    /// Whether those that are found are captured on as well.
+    pub(crate) is_auto: bool,
     /// Bytes of the ring of one interface.
     pub(crate) buffer_bytes: i32,
+    /// The same for a pod's.
+    pub(crate) pod_buffer_bytes: i32,
     pub(crate) snaplen_bytes: i32,
     pub(crate) promiscuous: bool,
     pub(crate) filter: Option<String>,
     pub(crate) block_timeout_ms: i32,
+}
+
+impl LiveSettings {
+    /// How views are merged: none where there is one interface. Two interfaces hand over frames of one moment with a
+    /// difference of up to two block times.
+    pub(crate) fn merge(&self) -> Option<MergeSettings> {
+        let block_timeout_ms = u64::try_from(self.block_timeout_ms).unwrap_or(0);
+        (self.is_auto || self.interfaces.len() > 1 || self.interfaces.iter().any(|name| name == "any")).then(
+            || MergeSettings {
+                wait: Duration::from_millis(2 * block_timeout_ms + 100),
+                ..MergeSettings::default()
+            },
+        )
+    }
 }
 
 impl SensorConfig {
@@ -228,8 +252,11 @@ impl SensorConfig {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(SensorSettings {
             input: self.capture.validate()?,
-            flow: self.flow.validate()?,
-            own_networks: OwnNetworks(own),
+            flow: FlowSettings {
+                own: OwnNetworks(own),
+                egress: self.networks.egress,
+                ..self.flow.validate()?
+            },
             output: self.output.clone(),
         })
     }
@@ -254,9 +281,22 @@ impl CaptureConfig {
                 })
             }
             (None, false) => Ok(Input::Interfaces(LiveSettings {
-                interfaces: self.interfaces.clone(),
+                interfaces: self
+                    .interfaces
+                    .iter()
+                    .filter(|name| *name != AUTO)
+                    .cloned()
+                    .collect(),
+                is_auto: self.interfaces.iter().any(|name| name == AUTO),
                 // libpcap takes a C int; below a mebibyte the ring cannot hold two blocks.
                 buffer_bytes: in_range("capture.buffer", self.buffer.0, 1 << 20, 1 << 30, "1MiB to 1GiB")?,
+                pod_buffer_bytes: in_range(
+                    "capture.pod_buffer",
+                    self.pod_buffer.0,
+                    1 << 20,
+                    1 << 30,
+                    "1MiB to 1GiB",
+                )?,
                 // The smallest holds headers, tags and a hello of TLS 1.2.
                 snaplen_bytes: in_range("capture.snaplen", self.snaplen.0, 1024, 262_144, "1024 to 262144")?,
                 promiscuous: self.promiscuous,
@@ -301,6 +341,7 @@ impl FlowConfig {
             idle_timeout: self.idle_timeout.0,
             plain_ports: self.plain_http_ports.clone(),
             key_on_vlan: self.key_on_vlan,
+            ..FlowSettings::default()
         })
     }
 }

@@ -7,10 +7,8 @@ use ja4_model::connection::{
     TcpFacts, TlsFacts, Transport,
 };
 use ja4_model::{BootId, CanonicalAddr, ConnUid, Endpoint, Event, Pair, Text, WallNs};
-use sensor_flow::{ConnId, FlowEvent, FlowFlags, HelloEvent};
+use sensor_flow::{ConnId, FlowEvent, FlowFlags, HelloEvent, OwnNetworks};
 use sensor_wire::registry::TlsVersion;
-
-use crate::networks::OwnNetworks;
 
 /// What the events of one sensor process have in common.
 #[derive(Debug)]
@@ -101,7 +99,7 @@ impl Converter {
         ConnFacts {
             conn_uid: self.conn_uid(facts.conn),
             transport: Transport::Tcp,
-            direction: self.direction(&pair),
+            direction: self.direction(&facts.pair),
             pair,
             views: facts.views.iter().map(pair_of).collect(),
             encap: facts.encap.and_then(encap_of),
@@ -120,8 +118,8 @@ impl Converter {
         }
     }
 
-    fn direction(&self, pair: &Pair) -> Direction {
-        let is_own = |endpoint: Endpoint| self.own_networks.contains(endpoint.ip.to_ip());
+    fn direction(&self, pair: &sensor_flow::Pair) -> Direction {
+        let is_own = |endpoint: sensor_flow::Endpoint| self.own_networks.contains(endpoint.ip);
         match (is_own(pair.client), is_own(pair.server)) {
             (true, true) => Direction::Internal,
             (true, false) => Direction::Egress,

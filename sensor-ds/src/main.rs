@@ -5,7 +5,6 @@ mod commands;
 mod config;
 mod convert;
 mod metrics;
-mod networks;
 mod pipeline;
 mod rights;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ja4_common::ledger::{Ledger, Stage};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use sensor_flow::{Counters, FrameDrop, Loss};
+use sensor_flow::{Counters, FrameDrop, Loss, MergeCounters};
 
 use crate::capture::live::KernelCounts;
 
@@ -18,6 +18,9 @@ const FRAMES_DROPPED: &str = "sensor_frames_dropped_total";
 const FRAMES_CUT: &str = "sensor_frames_cut_total";
 /// Hellos reported.
 const HELLOS: &str = "sensor_hellos_total";
+/// Hellos that were a further view of another, by what became of them: `outcome` is `merged`, `late` (merged after the
+/// other went out), `refused` (the random of another, but no view of it) or `hurried` (went out early for lack of room).
+const VIEWS: &str = "sensor_views_total";
 /// Connections and parts of them let go without a report, by `reason`.
 const LOSSES: &str = "sensor_connections_lost_total";
 /// Events by what became of them; `outcome` is `acked` or the reason for dropping.
@@ -43,6 +46,7 @@ const NOT_OURS: [FrameDrop; 3] = [FrameDrop::NotIp, FrameDrop::NotTcp, FrameDrop
 pub(crate) struct Totals {
     pub(crate) kernel: KernelCounts,
     pub(crate) flow: Counters,
+    pub(crate) merge: MergeCounters,
     pub(crate) n_opening: usize,
     pub(crate) n_tracked: usize,
     pub(crate) reassembly_bytes: usize,
@@ -72,7 +76,7 @@ impl Totals {
         }
         let mut facts: BTreeMap<String, serde_json::Value> = [
             ("packets".to_owned(), frames.received.into()),
-            ("hellos".to_owned(), self.flow.hellos.into()),
+            ("hellos".to_owned(), (self.flow.hellos - self.merge.merged).into()),
         ]
         .into();
         if let Some(offset_ns) = self.offset_ns {
@@ -93,6 +97,7 @@ pub(crate) struct Metrics {
     frames_dropped: IntCounterVec,
     frames_cut: IntCounter,
     hellos: IntCounter,
+    views: IntCounterVec,
     losses: IntCounterVec,
     events: IntCounterVec,
     events_pending: IntGauge,
@@ -135,6 +140,11 @@ impl Metrics {
             frames_dropped: counters(FRAMES_DROPPED, "frames dropped before the sensor saw them", "by")?,
             frames_cut: counter(FRAMES_CUT, "TCP frames whose end was not captured")?,
             hellos: counter(HELLOS, "TLS ClientHellos reported")?,
+            views: counters(
+                VIEWS,
+                "hellos that another view of the same connection showed as well",
+                "outcome",
+            )?,
             losses: counters(LOSSES, "connections let go without a report, by reason", "reason")?,
             events: counters(EVENTS, "events by what became of them", "outcome")?,
             events_pending: gauge(EVENTS_PENDING, "events not acknowledged yet")?,
@@ -153,6 +163,11 @@ impl Metrics {
     /// Whether an interface is captured on.
     pub(crate) fn set_interface(&self, name: &str, is_up: bool) {
         self.interface_up.with_label_values(&[name]).set(i64::from(is_up));
+    }
+
+    /// An interface that is gone has no value.
+    pub(crate) fn forget_interface(&self, name: &str) {
+        let _was_known = self.interface_up.remove_label_values(&[name]);
     }
 
     /// Brings all metrics up to date.
@@ -180,6 +195,14 @@ impl Metrics {
         );
         advance(&self.frames_cut, flow.frames_cut);
         advance(&self.hellos, flow.hellos);
+        for (outcome, total) in [
+            ("merged", totals.merge.merged),
+            ("late", totals.merge.late),
+            ("refused", totals.merge.refused),
+            ("hurried", totals.merge.hurried),
+        ] {
+            advance(&self.views.with_label_values(&[outcome]), total);
+        }
         for (step, total) in [
             ("opened", flow.opened),
             ("reported", flow.reported),

@@ -168,7 +168,8 @@ fn correlator(layout: &Layout, input: &Input) -> Value {
 }
 
 fn sensor(layout: &Layout, capture: &Value, own: &[String]) -> Value {
-    json!({ "capture": capture, "networks": { "own": own }, "output": { "socket": layout.network_socket() } })
+    // On one machine what its own programs fetch is part of the picture.
+    json!({ "capture": capture, "networks": { "own": own, "egress": true }, "output": { "socket": layout.network_socket() } })
 }
 
 /// The server's address alone is own, so that clients on loopback count as coming from outside.

@@ -48,6 +48,9 @@ pub(crate) enum OpenLiveError {
     /// The link type is not one that is read.
     #[error("link type {number} of {name} is not supported; Ethernet, raw IP, NULL, LOOP, SLL and SLL2 are")]
     UnsupportedLink { name: String, number: i32 },
+    /// More interfaces than can be told apart.
+    #[error("cannot capture on {name}: no more than {n_max} interfaces are told apart")]
+    TooMany { name: String, n_max: u16 },
     /// It is there but down.
     #[error("{name} is down: bring it up with `ip link set {name} up`")]
     Down { name: String },
@@ -81,6 +84,8 @@ pub(crate) struct LiveCapture {
     name: String,
     number: u16,
     open: Option<OpenCapture>,
+    /// It was found, not named: that it goes is no fault.
+    is_found: bool,
     /// Why it is away.
     reason: String,
     counts: KernelCounts,
@@ -98,12 +103,33 @@ impl LiveCapture {
     /// Opens interface number `number` of the configuration. One that is down is not an error: see
     /// [`Self::retry`].
     pub(crate) fn open(name: &str, number: u16, settings: &LiveSettings) -> Result<Self, OpenLiveError> {
-        check_exists(name)?;
+        Self::start(name, number, settings, false)
+    }
+
+    /// The same for an interface that was found and may go at any time.
+    pub(crate) fn open_found(
+        name: &str,
+        number: u16,
+        settings: &LiveSettings,
+    ) -> Result<Self, OpenLiveError> {
+        Self::start(name, number, settings, true)
+    }
+
+    fn start(
+        name: &str,
+        number: u16,
+        settings: &LiveSettings,
+        is_found: bool,
+    ) -> Result<Self, OpenLiveError> {
+        if !is_found {
+            check_exists(name)?;
+        }
         let mut interface = Self {
             settings: settings.clone(),
             name: name.to_owned(),
             number,
             open: None,
+            is_found,
             reason: String::new(),
             counts: KernelCounts::default(),
         };
@@ -120,6 +146,11 @@ impl LiveCapture {
     pub(crate) fn block_is_handed_over_after(&self) -> Duration {
         let block_timeout_ms = u64::try_from(self.settings.block_timeout_ms).unwrap_or(0);
         Duration::from_millis(2 * block_timeout_ms + 20)
+    }
+
+    /// Its number in frames.
+    pub(crate) const fn number(&self) -> u16 {
+        self.number
     }
 
     /// Name of the interface.
@@ -149,10 +180,15 @@ impl LiveCapture {
 
     fn lose(&mut self, reason: &str) {
         self.open = None;
-        if self.reason != reason {
-            tracing::warn!("{reason}; capture goes on when it is back");
-            reason.clone_into(&mut self.reason);
+        if self.reason == reason {
+            return;
         }
+        if self.is_found {
+            tracing::debug!("{reason}");
+        } else {
+            tracing::warn!("{reason}; capture goes on when it is back");
+        }
+        reason.clone_into(&mut self.reason);
     }
 
     /// Hands frames that lie ready to `take`, at most [`FRAMES_PER_TURN`]; returns how many there were.

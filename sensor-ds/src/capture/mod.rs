@@ -1,5 +1,7 @@
-//! Where frames come from: capture files and live interfaces, both through libpcap.
+//! Where frames come from: capture files and live interfaces, both through libpcap; and which interfaces there are.
 
+pub(crate) mod interfaces;
+pub(crate) mod links;
 pub(crate) mod live;
 pub(crate) mod offline;
 mod pcapng;

@@ -114,7 +114,7 @@ struct Pass {
 fn read_and_track(file: &Path) -> anyhow::Result<Pass> {
     let mut capture = OfflineCapture::open(file)?;
     let started = cpu_seconds();
-    let mut pipeline = Pipeline::new(FlowTable::new(FlowSettings::default(), OFFLINE_SEED));
+    let mut pipeline = Pipeline::new(FlowTable::new(FlowSettings::default(), OFFLINE_SEED), None);
     let mut pass = Pass::default();
     loop {
         let packet = match capture.next()? {

@@ -9,7 +9,6 @@ use sensor_flow::{Counters, FlowEvent, FlowSettings, FlowTable, Frame, FrameDrop
 use super::OFFLINE_SEED;
 use crate::capture::offline::{Next, OfflineCapture, OpenError};
 use crate::convert::Converter;
-use crate::networks::OwnNetworks;
 use crate::pipeline::Pipeline;
 
 /// Form of a line.
@@ -100,7 +99,7 @@ fn read_file<W: Write>(
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), ReadError> {
     let mut capture = OfflineCapture::open(file)?;
-    let mut pipeline = Pipeline::new(FlowTable::new(FlowSettings::default(), OFFLINE_SEED));
+    let mut pipeline = Pipeline::new(FlowTable::new(FlowSettings::default(), OFFLINE_SEED), None);
     let mut number = 0;
     loop {
         match capture.next()? {
@@ -188,7 +187,7 @@ impl<W: Write> LineWriter<W> {
     fn new(format: Format, out: W) -> Self {
         let converter = Converter {
             boot: BootId(0),
-            own_networks: OwnNetworks::default(),
+            own_networks: sensor_flow::OwnNetworks::default(),
             offset_ns: 0,
         };
         Self {

@@ -13,11 +13,12 @@ use ja4_common::exit::Failure;
 use ja4_common::{Shutdown, config, ledger, logging};
 use ja4_emit::{EmitConfig, Emitter, SocketKind};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use sensor_flow::{FlowTable, Frame, Seed, TimeNs};
+use sensor_flow::{FlowTable, Frame, Seed, TimeNs, ViewMerger};
 
+use crate::capture::interfaces::Interfaces;
 use crate::capture::live::{KernelCounts, LiveCapture};
 use crate::capture::offline::{Next, OfflineCapture};
-use crate::config::{Input, LiveSettings, Pace, SensorConfig, SensorSettings};
+use crate::config::{Input, Pace, SensorConfig, SensorSettings};
 use crate::convert::Converter;
 use crate::metrics::{Metrics, Totals};
 use crate::pipeline::Pipeline;
@@ -36,6 +37,9 @@ const LAST_READ_MAX: Duration = Duration::from_secs(5);
 
 /// Between two looks for the last block.
 const LAST_READ_PAUSE: Duration = Duration::from_millis(5);
+
+/// Least time between two looks for hellos that waited long enough for their other views.
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Packets of an unpaced file between two looks at the emitter's buffer: their events fit the half of it
 /// that is left free.
@@ -78,7 +82,7 @@ pub(crate) fn run(args: &Args, stdout: &mut dyn std::io::Write) -> Result<(), Fa
 
 /// Where frames come from, opened.
 enum Source {
-    Live(Vec<LiveCapture>),
+    Live(Box<Interfaces>),
     File {
         capture: Box<OfflineCapture>,
         path: PathBuf,
@@ -91,7 +95,10 @@ enum Source {
 impl Source {
     fn open(input: &Input) -> Result<Self, Failure> {
         match input {
-            Input::Interfaces(live) => open_interfaces(live).map(Self::Live),
+            Input::Interfaces(live) => {
+                let interfaces = Interfaces::open(live).map_err(Failure::wrong_use)?;
+                Ok(Self::Live(Box::new(interfaces)))
+            }
             Input::File {
                 path,
                 pace,
@@ -109,15 +116,6 @@ impl Source {
             }
         }
     }
-}
-
-fn open_interfaces(settings: &LiveSettings) -> Result<Vec<LiveCapture>, Failure> {
-    let numbered = settings.interfaces.iter().zip(0_u16..);
-    let open = |(name, number): (&String, u16)| LiveCapture::open(name, number, settings);
-    numbered
-        .map(open)
-        .collect::<Result<_, _>>()
-        .map_err(Failure::wrong_use)
 }
 
 /// A running sensor.
@@ -167,10 +165,18 @@ impl Sensor {
         if let Some(path) = &ledger_file {
             admin::write_ledger_each_second(path.clone(), Arc::clone(&admin), shutdown.clone())?;
         }
-        let pipeline = Pipeline::new(FlowTable::new(settings.flow.clone(), random_seed()?));
+        let merge = match &settings.input {
+            Input::Interfaces(live) => live.merge(),
+            Input::File { .. } => None,
+        };
+        let merger = match merge {
+            Some(merge) => Some(ViewMerger::new(merge, random_seed()?)),
+            None => None,
+        };
+        let pipeline = Pipeline::new(FlowTable::new(settings.flow.clone(), random_seed()?), merger);
         let converter = Converter {
             boot,
-            own_networks: settings.own_networks.clone(),
+            own_networks: settings.flow.own.clone(),
             offset_ns: 0,
         };
         Ok(Self {
@@ -191,7 +197,7 @@ impl Sensor {
 
     fn run(mut self, source: Source) -> anyhow::Result<()> {
         let result = match source {
-            Source::Live(captures) => self.capture(captures),
+            Source::Live(mut interfaces) => self.capture(&mut interfaces),
             Source::File {
                 mut capture,
                 path,
@@ -209,42 +215,65 @@ impl Sensor {
 
     // ---- live ----
 
-    fn capture(&mut self, mut captures: Vec<LiveCapture>) -> anyhow::Result<()> {
-        let names: Vec<&str> = captures.iter().map(LiveCapture::name).collect();
-        tracing::info!("capturing on {}", names.join(", "));
-        self.publish_live(&mut captures);
+    fn capture(&mut self, interfaces: &mut Interfaces) -> anyhow::Result<()> {
+        tracing::info!("capturing on {}", interfaces.names().join(", "));
+        self.publish_live(interfaces);
         while !self.shutdown.is_requested() {
-            if self.read_all(&mut captures) == 0 {
-                self.wait(&captures)?;
+            if self.read_all(interfaces) == 0 {
+                self.wait(interfaces)?;
+                self.follow(interfaces);
             }
-            if self.published_at.elapsed() >= PUBLISH_INTERVAL {
+            let is_tick = self.published_at.elapsed() >= PUBLISH_INTERVAL;
+            if is_tick || self.pipeline.next_release().is_some_and(|at| at <= wall_now()) {
                 // While frames lie in a ring, time is theirs: what they continue must not be let go before.
-                let is_drained = (0..TURNS_PER_TICK_MAX).any(|_| self.read_all(&mut captures) == 0);
+                let is_drained = (0..TURNS_PER_TICK_MAX).any(|_| self.read_all(interfaces) == 0);
                 if is_drained {
                     self.pipeline.run_timers(wall_now());
                     self.send_events();
                 }
-                captures.iter_mut().for_each(LiveCapture::retry);
-                self.publish_live(&mut captures);
+            }
+            if is_tick {
+                self.follow(interfaces);
+                interfaces.all().iter_mut().for_each(LiveCapture::retry);
+                self.publish_live(interfaces);
             }
         }
-        self.read_last(&mut captures);
-        self.read_kernel_counts(&mut captures);
+        self.read_last(interfaces);
+        self.read_kernel_counts(interfaces);
         Ok(())
+    }
+
+    /// Opens interfaces that came and lets go of those that went.
+    fn follow(&self, interfaces: &mut Interfaces) {
+        match interfaces.follow() {
+            Ok(change) => {
+                for name in change.came {
+                    tracing::info!("{name} came, it is captured on");
+                }
+                for name in change.went {
+                    tracing::info!("{name} went");
+                    self.metrics.forget_interface(&name);
+                }
+            }
+            Err(error) => {
+                tracing::warn!("{error:#}; interfaces that come are not seen until this works again");
+            }
+        }
     }
 
     /// Reads what was captured before a stop request. Later frames may come faster than they are read; the last
     /// ones before it lie in a block that the kernel hands over only when the block's time is up.
-    fn read_last(&mut self, captures: &mut [LiveCapture]) {
+    fn read_last(&mut self, interfaces: &mut Interfaces) {
         let (asked_at, until) = (wall_now(), Instant::now() + LAST_READ_MAX);
-        let settled_after = captures
+        let settled_after = interfaces
+            .all()
             .iter()
             .map(LiveCapture::block_is_handed_over_after)
             .max()
             .unwrap_or_default();
         let mut last_frame = Instant::now();
         while Instant::now() < until && last_frame.elapsed() < settled_after {
-            if self.read_all(captures) == 0 {
+            if self.read_all(interfaces) == 0 {
                 std::thread::sleep(LAST_READ_PAUSE);
             } else if self.frame_at >= asked_at {
                 return;
@@ -255,9 +284,9 @@ impl Sensor {
     }
 
     /// One turn over all interfaces; returns the number of frames.
-    fn read_all(&mut self, captures: &mut [LiveCapture]) -> usize {
+    fn read_all(&mut self, interfaces: &mut Interfaces) -> usize {
         let mut n_frames = 0;
-        for capture in captures {
+        for capture in interfaces.all() {
             let (pipeline, frame_at) = (&mut self.pipeline, &mut self.frame_at);
             n_frames += capture.read(|at, frame| {
                 pipeline.feed(at, frame);
@@ -269,13 +298,18 @@ impl Sensor {
     }
 
     /// Sleeps until a frame lies ready, a stop is asked for or counts are to be published.
-    fn wait(&self, captures: &[LiveCapture]) -> anyhow::Result<()> {
+    fn wait(&self, interfaces: &Interfaces) -> anyhow::Result<()> {
         let stop = self.shutdown.event_fd();
-        let fds = captures.iter().filter_map(LiveCapture::fd).chain([stop]);
+        let fds = interfaces.fds().chain([stop]);
         let mut fds: Vec<PollFd<'_>> = fds
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let left = PUBLISH_INTERVAL.saturating_sub(self.published_at.elapsed());
+        let mut left = PUBLISH_INTERVAL.saturating_sub(self.published_at.elapsed());
+        if let Some(at) = self.pipeline.next_release() {
+            let until = u64::try_from(at.saturating_sub(wall_now())).unwrap_or(0);
+            // A release is not worth waking more often than this.
+            left = left.min(Duration::from_nanos(until).max(RELEASE_PAUSE));
+        }
         let timeout = Timespec {
             tv_sec: 0,
             tv_nsec: left.subsec_nanos().into(),
@@ -287,15 +321,15 @@ impl Sensor {
     }
 
     /// Publishes counts and whether all interfaces are there.
-    fn publish_live(&mut self, captures: &mut [LiveCapture]) {
-        self.read_kernel_counts(captures);
-        let away: Vec<&str> = captures.iter().filter_map(LiveCapture::away).collect();
+    fn publish_live(&mut self, interfaces: &mut Interfaces) {
+        self.read_kernel_counts(interfaces);
+        let away = interfaces.away();
         if away.is_empty() {
             self.admin.set_ready("capture");
         } else {
             self.admin.set_unready("capture", away.join("; "));
         }
-        for capture in captures {
+        for capture in interfaces.all() {
             self.metrics
                 .set_interface(capture.name(), capture.away().is_none());
         }
@@ -303,11 +337,8 @@ impl Sensor {
     }
 
     /// The one reader of the kernel's statistics.
-    fn read_kernel_counts(&mut self, captures: &mut [LiveCapture]) {
-        let mut sum = KernelCounts::default();
-        for capture in captures {
-            sum += capture.kernel_counts();
-        }
+    fn read_kernel_counts(&mut self, interfaces: &mut Interfaces) {
+        let sum = interfaces.kernel_counts();
         let n_new = sum.dropped - self.kernel.dropped;
         if n_new > 0 {
             tracing::warn!(
@@ -411,6 +442,7 @@ impl Sensor {
         let totals = Totals {
             kernel: self.kernel,
             flow: table.counters().clone(),
+            merge: self.pipeline.merge_counters(),
             n_opening: table.n_opening(),
             n_tracked: table.n_tracked(),
             reassembly_bytes: table.reassembly_bytes(),
@@ -429,6 +461,7 @@ impl Sensor {
 
     /// Waits for the receiver's acknowledgement and says what is left.
     fn end(&mut self) -> anyhow::Result<()> {
+        self.pipeline.flush();
         self.send_events();
         let report = self.emitter.stop(self.settings.output.drain_timeout.0);
         if report.unacknowledged > 0 {

@@ -7,6 +7,7 @@
 
 pub(crate) mod receiver;
 pub(crate) mod sensor;
+pub(crate) mod server;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -73,12 +74,15 @@ pub(crate) enum Place {
     Inside,
     /// Where the clients are.
     Outside,
+    /// Behind the inside, as a pod on a node.
+    Pod,
 }
 
 /// The two namespaces. Gone when dropped.
 pub(crate) struct Lab {
     inside: Holder,
     outside: Holder,
+    pod: Option<Holder>,
     in_user_namespace: bool,
 }
 
@@ -115,6 +119,28 @@ impl Lab {
         has
     }
 
+    /// Adds a namespace behind the inside, joined by `pod0` there and `eth0` in it: `10.10.0.1` and `10.10.0.2`.
+    pub(crate) fn add_pod(&mut self) {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.inside.child.id().to_string()]);
+        if self.in_user_namespace {
+            command.args(["--user", "--preserve-credentials"]);
+        } else {
+            command.arg("--net");
+        }
+        let pod = Holder::start(command.args(["unshare", "--net"])).unwrap();
+        let pid = pod.child.id();
+        self.pod = Some(pod);
+        self.ip(
+            Place::Inside,
+            &format!("link add pod0 type veth peer name eth0 netns {pid}"),
+        );
+        for (place, device, host) in [(Place::Inside, "pod0", 1), (Place::Pod, "eth0", 2)] {
+            self.ip(place, &format!("address add 10.10.0.{host}/24 dev {device}"));
+            self.ip(place, &format!("link set {device} up"));
+        }
+    }
+
     fn unshare() -> Result<Self, String> {
         let is_root = rustix::process::geteuid().is_root();
         let plain = || Holder::start(Command::new("unshare").arg("--net"));
@@ -135,6 +161,7 @@ impl Lab {
         Ok(Self {
             inside,
             outside,
+            pod: None,
             in_user_namespace,
         })
     }
@@ -184,6 +211,19 @@ impl Lab {
         self.ip(place, &format!("link set {device} up"));
     }
 
+    /// A process in a namespace, which `ip` takes for it.
+    pub(crate) fn pid(&self, place: Place) -> u32 {
+        self.holder(place).child.id()
+    }
+
+    fn holder(&self, place: Place) -> &Holder {
+        match place {
+            Place::Inside => &self.inside,
+            Place::Outside => &self.outside,
+            Place::Pod => self.pod.as_ref().expect("the pod was added"),
+        }
+    }
+
     /// `ip` with arguments separated by spaces.
     #[track_caller]
     pub(crate) fn ip(&self, place: Place, arguments: &str) -> String {
@@ -213,12 +253,8 @@ impl Lab {
 
     /// A command that runs in a namespace.
     pub(crate) fn command(&self, place: Place, program: impl AsRef<Path>) -> Command {
-        let holder = match place {
-            Place::Inside => &self.inside,
-            Place::Outside => &self.outside,
-        };
         let mut command = Command::new("nsenter");
-        command.args(["--target", &holder.child.id().to_string(), "--net"]);
+        command.args(["--target", &self.pid(place).to_string(), "--net"]);
         if self.in_user_namespace {
             command.args(["--user", "--preserve-credentials"]);
         }
