@@ -32,7 +32,9 @@ load() {
   for i in $(nodes); do for f; do in_node "$i" ctr -n k8s.io images import "$f"; done; done
 }
 traces() {
-  local p pid net line name d held=" $* " host_net
+  local p pid net line name d held=" $* " host_net rel
+  rel=$(stat -c %m "$(dirname "$STATE")" 2>/dev/null) || rel=/ # a mount's root is named from the top of its file system
+  rel=/${STATE#"${rel%/}/"}
   local -A seen_mounts=() seen_nets=()
   host_net=$(readlink "/proc/$$/ns/net")
   for p in /proc/[0-9]*; do
@@ -44,7 +46,7 @@ traces() {
     line=$(readlink "$p/ns/mnt" 2>/dev/null) || continue
     if [ -z "${seen_mounts[$line]:-}" ]; then
       seen_mounts[$line]=1
-      awk -v s="$STATE" -v n="$line" 'index($4, s "/") || index($5, s "/") || index($0, "=" s "/") {print "mount " $5 " in " n}' "$p/mountinfo" 2>/dev/null || true
+      awk -v s="$STATE" -v r="$rel" -v n="$line" 'index($4, r "/") == 1 || index($5, s "/") == 1 || index($0, "=" s "/") {print "mount " $5 " in " n}' "$p/mountinfo" 2>/dev/null || true
     fi
     # Ours by its words, its folder or its cgroup; a container has only the last.
     if grep -qsF -- "$CG/" "$p/cgroup" || [[ $(readlink "$p/cwd" 2>/dev/null)/ = "$STATE"/* ]] || grep -qsF -- "$STATE/" "$p/cmdline"; then
