@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::{cargo, test_run, tidy, web};
+use crate::{cargo, e2e, test_run, tidy, web};
 
 /// What to run of it.
 #[derive(Debug, clap::Args)]
@@ -40,11 +40,13 @@ enum Stage {
     Engine,
     /// unit, property, integration and documentation tests, package by package
     Test,
+    /// a part of the tests on a real cluster
+    E2e,
     /// licences, banned crates and sources of the dependencies
     Deny,
 }
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     Stage::Fmt,
     Stage::Tidy,
     Stage::Web,
@@ -53,14 +55,26 @@ const STAGES: [Stage; 9] = [
     Stage::Build,
     Stage::Engine,
     Stage::Test,
+    Stage::E2e,
     Stage::Deny,
 ];
+
+/// What `E2e` runs of the tests on a cluster; `cargo xtask e2e` runs all.
+const E2E_PART: [&str; 2] = ["cluster", "sensor"];
+
+impl Stage {
+    /// Whether it runs when none is named.
+    fn is_usual(self) -> bool {
+        // It builds Kubernetes once, which takes minutes.
+        self != Self::E2e
+    }
+}
 
 /// How a stage ended.
 enum Outcome {
     Passed,
     Failed(String),
-    Skipped(&'static str),
+    Skipped(String),
     Tests(test_run::Counts),
 }
 
@@ -70,14 +84,19 @@ pub(crate) fn run(root: &Path, options: &Options) -> bool {
     let (mut n_passed, mut n_failed) = (0, 0);
     let mut built = true;
     for stage in STAGES {
-        if !options.only.is_empty() && !options.only.contains(&stage) {
+        let is_wanted = if options.only.is_empty() {
+            stage.is_usual()
+        } else {
+            options.only.contains(&stage)
+        };
+        if !is_wanted {
             continue;
         }
         let name = format!("{stage:?}").to_lowercase();
         println!("\n== {name}");
         let start = Instant::now();
         let outcome = if stage == Stage::Test && !built {
-            Outcome::Skipped("the build failed")
+            Outcome::Skipped("the build failed".to_owned())
         } else {
             run_stage(root, stage, options).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")))
         };
@@ -148,13 +167,19 @@ fn run_stage(root: &Path, stage: Stage, options: &Options) -> anyhow::Result<Out
         }
         Stage::Engine => cargo::fetch_engine(root)?,
         Stage::Test => return test_run::run(root, &options.package).map(Outcome::Tests),
+        Stage::E2e => {
+            return Ok(match e2e::run(root, &e2e::Options::part(&E2E_PART))? {
+                e2e::Outcome::Ran(counts) => Outcome::Tests(counts),
+                e2e::Outcome::Skipped(why) => Outcome::Skipped(why),
+            });
+        }
         Stage::Deny => {
             // Compiling cargo-deny takes minutes, and its advisories need a database from the network:
             // it is used where it is installed, and for what it can tell from the lock file alone.
             let installed = Command::new("cargo-deny").arg("--version").output();
             if !installed.is_ok_and(|out| out.status.success()) {
                 return Ok(Outcome::Skipped(
-                    "cargo-deny is not installed (cargo install --locked cargo-deny)",
+                    "cargo-deny is not installed (cargo install --locked cargo-deny)".to_owned(),
                 ));
             }
             cargo::cargo(

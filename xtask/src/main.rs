@@ -1,4 +1,5 @@
-//! `cargo xtask`: what a `make` target would need a script for — the stages of a check, the tidy rules, benches, soaks.
+//! `cargo xtask`: what a `make` target would need a script for — the stages of a check, the tidy rules, images, tests on a
+//! cluster, benches, soaks.
 //!
 //! Each subcommand is one module. Read [`ci`] first: it names every stage that a change must pass.
 #![expect(
@@ -10,6 +11,8 @@ mod bench;
 mod cargo;
 mod ci;
 mod claim;
+mod e2e;
+mod images;
 mod soak;
 mod test_run;
 mod tidy;
@@ -42,6 +45,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Write one image archive for each component, for containerd, Docker, Podman and kind.
+    Images(images::Options),
+    /// Run the tests on a real cluster that is started for them and leaves nothing behind.
+    E2e(e2e::Options),
     /// Print the figures of every component beside the machine and the floor of each.
     Bench(bench::Options),
     /// Fuzz every parser for an hour and run the pipeline under load for long.
@@ -71,6 +78,17 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             build(&root)?;
             start(&root, &args)
         }
+        Command::Images(options) => images::run(&root, &options).map(|_| true),
+        Command::E2e(options) => match e2e::run(&root, &options)? {
+            e2e::Outcome::Ran(counts) => {
+                println!("{}", counts.describe());
+                Ok(counts.n_failed == 0)
+            }
+            e2e::Outcome::Skipped(why) => {
+                println!("skipped: {why}");
+                Ok(true)
+            }
+        },
         Command::Bench(options) => bench::run(&root, &options),
         Command::Soak(options) => soak::run(&root, &options),
     }

@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::cargo;
+use crate::{cargo, e2e};
 
 /// Packages in the order of their tests: pure and quick ones first, whole paths last. Others go between.
 const FIRST: &[&str] = &[
@@ -109,8 +109,15 @@ struct TestBinary {
 /// # Errors
 /// When the executables cannot be listed or started.
 pub(crate) fn run(root: &Path, packages: &[String]) -> anyhow::Result<Counts> {
-    let mut binaries = list(root)?;
-    binaries.retain(|binary| packages.is_empty() || packages.contains(&binary.package));
+    let mut binaries = list(root, &[])?;
+    binaries.retain(|binary| {
+        if packages.is_empty() {
+            // These need a cluster, which `cargo xtask e2e` has.
+            !(binary.package == e2e::PACKAGE && binary.is_integration)
+        } else {
+            packages.contains(&binary.package)
+        }
+    });
     binaries.sort_by_key(|binary| {
         (
             rank(&binary.package),
@@ -167,19 +174,79 @@ fn rank(package: &str) -> usize {
     }
 }
 
-/// Builds the tests if need be and lists their executables.
-fn list(root: &Path) -> anyhow::Result<Vec<TestBinary>> {
-    let text = cargo::output(
-        root,
-        &[
-            "test",
-            "--workspace",
-            "--locked",
-            "--no-run",
-            "--message-format",
-            "json-render-diagnostics",
-        ],
-    )?;
+/// Builds the integration tests of one package and nothing that they do not need.
+///
+/// # Errors
+/// When cargo fails.
+pub(crate) fn build_package(root: &Path, package: &str) -> anyhow::Result<()> {
+    integration_tests(root, package).map(drop)
+}
+
+/// Runs the integration tests of one package, all or those named, one executable after the other, with more variables.
+///
+/// # Errors
+/// When the executables cannot be listed or started, or one that was named is not there.
+pub(crate) fn run_package(
+    root: &Path,
+    package: &str,
+    only: &[String],
+    variables: &[(&str, &Path)],
+) -> anyhow::Result<Counts> {
+    let binaries = integration_tests(root, package)?;
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| !binaries.iter().any(|b| b.target == **name))
+    {
+        let known: Vec<&str> = binaries.iter().map(|binary| binary.target.as_str()).collect();
+        bail!("{package} has no tests {unknown}; it has {}", known.join(", "));
+    }
+    let mut total = Counts::default();
+    for binary in binaries {
+        if !only.is_empty() && !only.contains(&binary.target) {
+            continue;
+        }
+        println!("     Running {package}/{}", binary.target);
+        let mut command = Command::new(&binary.executable);
+        command
+            .current_dir(&binary.manifest_dir)
+            .env("CARGO_MANIFEST_DIR", &binary.manifest_dir)
+            .env("CARGO_TARGET_DIR", cargo::target_dir(root)?)
+            .envs(variables.iter().copied());
+        total.add(run_one(&binary.target, &mut command)?);
+    }
+    Ok(total)
+}
+
+fn integration_tests(root: &Path, package: &str) -> anyhow::Result<Vec<TestBinary>> {
+    let metadata = cargo::metadata(root)?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let targets = packages
+        .filter(|found| found["name"] == package)
+        .flat_map(|found| found["targets"].as_array().into_iter().flatten())
+        .filter(|target| target["kind"][0] == "test")
+        .filter_map(|target| target["name"].as_str());
+    // Tests of the same name in other packages would be built as well: these have names of their own.
+    let arguments: Vec<&str> = targets.flat_map(|name| ["--test", name]).collect();
+    if arguments.is_empty() {
+        bail!("{package} has no integration tests");
+    }
+    let mut binaries = list(root, &arguments)?;
+    binaries.retain(|binary| binary.package == package);
+    binaries.sort_by(|a, b| a.target.cmp(&b.target));
+    Ok(binaries)
+}
+
+/// Builds the tests that the arguments choose, or all, and lists their executables.
+fn list(root: &Path, arguments: &[&str]) -> anyhow::Result<Vec<TestBinary>> {
+    let all = [
+        "test",
+        "--workspace",
+        "--locked",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ];
+    let text = cargo::output(root, &[&all, arguments].concat())?;
     let mut binaries = Vec::new();
     for line in text.lines() {
         let message: Value = serde_json::from_str(line).context("cargo printed a line that is no JSON")?;

@@ -72,6 +72,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("embedded-clickhouse", &["ja4-common"]),
     ("demo", &["ja4-model", "ja4-emit", "ja4-common"]),
     ("cli", &["ja4-common", "ja4-reasons", "ja4-schema"]),
+    ("ja4-e2e", &["ja4-model", "ja4-schema"]),
     ("xtask", &[]),
 ];
 
@@ -243,6 +244,8 @@ fn check_header(path: &Path, text: &str) -> Option<String> {
     let comment = match path.extension().and_then(|extension| extension.to_str()) {
         Some("ts" | "tsx" | "mjs") if !path.to_string_lossy().ends_with(".d.ts") => Some("// "),
         Some("css") => Some("/* "),
+        Some("go") => Some("// "),
+        Some("sh" | "env") if !first.starts_with("#!/") => Some("# "),
         Some("sql") => Some("-- "),
         Some("py") if !first.starts_with("#!/") && !first.starts_with("\"\"\"") => Some("# "),
         _ => None,

@@ -1,0 +1,25 @@
+//! Tests on a real Kubernetes cluster: attaching to one, waiting for it, looking at containers from outside.
+//!
+//! A test is a call of [`test`] with what it [`Need`]s; it gets a [`Case`]: a client, a namespace of its own, and the
+//! nodes where they can be reached. What the environment says decides the cluster:
+//!
+//! | `E2E_STATE` | `KUBECONFIG` | cluster |
+//! |---|---|---|
+//! | set | any | the one of `e2e/cluster/` with that state folder, already up (`cargo xtask e2e` does this) |
+//! | unset | set | somebody else's: tests that look into nodes skip |
+//! | unset | unset | one of `e2e/cluster/`, started for this process and its neighbours, stopped after the last |
+//!
+//! A test that cannot run prints `skipped: ` and why. One that fails keeps logs and events and prints where.
+
+mod case;
+mod cluster;
+mod evidence;
+mod images;
+mod nodes;
+mod pods;
+pub mod wait;
+
+pub use case::{Case, test};
+pub use cluster::Need;
+pub use nodes::{ContainerProcess, NodeAccess, ProcStatus};
+pub use wait::JobEnd;

@@ -1,0 +1,50 @@
+//! Inside a pod through the API: its log, and commands in it.
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{AttachParams, LogParams};
+use tokio::io::AsyncReadExt as _;
+
+use crate::case::Case;
+
+impl Case {
+    /// All that a pod's container has printed.
+    ///
+    /// # Errors
+    /// When there is no such container or its node does not answer.
+    pub async fn log(&self, pod: &str, container: &str) -> anyhow::Result<String> {
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            ..LogParams::default()
+        };
+        let log = self.api::<Pod>().logs(pod, &params).await;
+        log.with_context(|| format!("could not read the log of {pod}/{container}"))
+    }
+
+    /// Runs a command in a pod and returns what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be started or ends with another status than 0, with what it printed.
+    pub async fn exec(&self, pod: &str, container: &str, command: &[&str]) -> anyhow::Result<String> {
+        let params = AttachParams::default().container(container).stderr(true);
+        let mut process = self
+            .api::<Pod>()
+            .exec(pod, command.iter().copied(), &params)
+            .await
+            .with_context(|| format!("could not run {command:?} in {pod}/{container}"))?;
+        let status = process.take_status().context("the status was not taken before")?;
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let mut out = process.stdout().context("standard output was asked for")?;
+        let mut err = process.stderr().context("standard error was asked for")?;
+        let (read_out, read_err) =
+            tokio::join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr));
+        read_out.context("could not read standard output")?;
+        read_err.context("could not read standard error")?;
+        let status = status.await.context("the command's status did not arrive")?;
+        if status.status.as_deref() != Some("Success") {
+            let message = status.message.unwrap_or_default();
+            bail!("{command:?} in {pod}/{container}: {message}: {stdout}{stderr}");
+        }
+        Ok(stdout)
+    }
+}
