@@ -20,7 +20,7 @@ use crate::nodes::NodeAccess;
 use crate::wait;
 
 /// How long a change in a cluster may take that must come. A busy machine with two cores is slow, not wrong.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A test that runs: everything it makes is in a namespace of its own.
 #[derive(Clone)]
@@ -118,7 +118,7 @@ impl Case {
         Ok(case)
     }
 
-    /// Its name, as given to [`test`].
+    /// Its name, as given to [`test()`].
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -17,11 +17,11 @@ pub(crate) async fn describe(case: &Case) -> String {
     let mut text = events(case).await;
     for pod in pods(case).await {
         let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
-        let _ = writeln!(text, "pod {}: {}", pod.name_any(), phase.unwrap_or_default());
+        let _written = writeln!(text, "pod {}: {}", pod.name_any(), phase.unwrap_or_default());
         for container in containers(&pod) {
             let log = log(case, &pod.name_any(), &container, Some(LINES_SHOWN), false).await;
             for line in log.lines() {
-                let _ = writeln!(text, "  {container}: {line}");
+                let _written = writeln!(text, "  {container}: {line}");
             }
         }
     }
@@ -32,7 +32,7 @@ pub(crate) async fn describe(case: &Case) -> String {
 pub(crate) async fn keep(case: &Case) -> PathBuf {
     let folder = case.log_folder();
     // What an earlier run left would mislead.
-    let _ = std::fs::remove_dir_all(&folder);
+    let _removed = std::fs::remove_dir_all(&folder);
     if let Err(error) = std::fs::create_dir_all(&folder) {
         return folder.join(format!("(not written: {error})"));
     }
@@ -56,7 +56,7 @@ pub(crate) async fn keep(case: &Case) -> PathBuf {
     }
     if let Some(nodes) = case.node_access() {
         for (name, path) in nodes.component_logs() {
-            let _ = std::fs::copy(path, folder.join(name));
+            let _copied = std::fs::copy(path, folder.join(name));
         }
     }
     folder
@@ -64,7 +64,7 @@ pub(crate) async fn keep(case: &Case) -> PathBuf {
 
 fn write(folder: &Path, name: &str, text: &str) {
     // The failure itself is what matters; a full disk must not hide it.
-    let _ = std::fs::write(folder.join(name), text);
+    let _written = std::fs::write(folder.join(name), text);
 }
 
 async fn events(case: &Case) -> String {
@@ -74,7 +74,7 @@ async fn events(case: &Case) -> String {
     };
     list.items.iter().fold(String::new(), |mut text, event| {
         let object = &event.involved_object;
-        let _ = writeln!(
+        let _written = writeln!(
             text,
             "event {} {}/{}: {}: {}",
             event.type_.as_deref().unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! Tests on a real Kubernetes cluster: attaching to one, waiting for it, looking at containers from outside.
 //!
-//! A test is a call of [`test`] with what it [`Need`]s; it gets a [`Case`]: a client, a namespace of its own, and the
+//! A test is a call of [`test()`] with what it [`Need`]s; it gets a [`Case`]: a client, a namespace of its own, and the
 //! nodes where they can be reached. What the environment says decides the cluster:
 //!
 //! | `E2E_STATE` | `KUBECONFIG` | cluster |

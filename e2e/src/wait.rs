@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn an_answer_ends_the_wait_and_errors_before_it_do_not() {
         let mut n_asked = 0;
-        let answer = block_on(until("three", Duration::from_secs(60), async || {
+        let answer = block_on(until("three", Duration::from_mins(1), async || {
             n_asked += 1;
             match n_asked {
                 1 => Err(anyhow!("not reachable")),

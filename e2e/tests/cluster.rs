@@ -13,7 +13,7 @@ use std::time::Duration;
 fn two_nodes_are_ready() {
     ja4_e2e::test("two_nodes_are_ready", Need::nodes(2), async |case| {
         let nodes: Api<Node> = Api::all(case.client.clone());
-        wait::until("two nodes are ready", Duration::from_secs(60), async || {
+        wait::until("two nodes are ready", Duration::from_mins(1), async || {
             let found = nodes.list(&ListParams::default()).await?;
             let n_ready = found.items.iter().filter(|node| is_ready(node)).count();
             Ok((n_ready >= 2).then_some(()))

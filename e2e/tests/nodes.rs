@@ -45,7 +45,7 @@ fn a_killed_container_starts_again_as_another_process() {
                 &case,
                 case.api(),
                 &name,
-                Duration::from_secs(60),
+                Duration::from_mins(1),
                 |pod: Option<&Pod>| {
                     let Some(pod) = pod else {
                         return wait::State::Never("the pod is gone".to_owned());
@@ -93,16 +93,16 @@ async fn readiness(case: &ja4_e2e::Case, is_wanted: impl Fn(&str) -> bool) -> an
         case,
         nodes,
         "node2",
-        Duration::from_secs(120),
+        Duration::from_mins(2),
         |node: Option<&Node>| {
             let conditions = node
                 .iter()
                 .filter_map(|node| node.status.as_ref()?.conditions.as_ref())
                 .flatten();
-            let ready = conditions
+            let mut ready = conditions
                 .filter(|condition| condition.type_ == "Ready")
                 .map(|condition| condition.status.clone());
-            match ready.last() {
+            match ready.next_back() {
                 Some(status) if is_wanted(&status) => wait::State::Reached(()),
                 status => wait::State::Waiting(format!("Ready is {status:?}")),
             }

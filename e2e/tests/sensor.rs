@@ -14,9 +14,9 @@ const NET_RAW: u64 = 1 << 13;
 /// How the sensor gets the right to capture.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Profile {
-    /// Root without any right but NET_RAW, and no way to more.
+    /// Root without any right but `NET_RAW`, and no way to more.
     Root,
-    /// Another user; the program's file capability gives NET_RAW, which Kubernetes allows only where rights may rise.
+    /// Another user; the program's file capability gives `NET_RAW`, which Kubernetes allows only where rights may rise.
     FileCapability,
 }
 
@@ -162,7 +162,7 @@ fn has_no_token(process: &ContainerProcess) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ClientHellos that the sensor has reported.
+/// Hellos that the sensor has reported.
 fn hellos(process: &ContainerProcess, profile: Profile) -> anyhow::Result<u64> {
     let url = format!("http://127.0.0.1:{}/metrics", profile.port());
     let metrics = process.run_in_network(&["curl", "-sf", "--max-time", "10", &url])?;

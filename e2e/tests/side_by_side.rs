@@ -99,7 +99,7 @@ impl Drop for Down<'_> {
     fn drop(&mut self) {
         if self.0.0.exists() {
             // The failure that brought us here is the one to report.
-            let _ = self.0.script("down.sh", &["--wipe"]);
+            let _ended = self.0.script("down.sh", &["--wipe"]);
         }
     }
 }

@@ -104,6 +104,7 @@ struct Index {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the image specification")]
 struct Config<'a> {
     created: &'a str,
     architecture: &'static str,
@@ -397,7 +398,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
+        let _written = write!(text, "{byte:02x}");
         text
     })
 }

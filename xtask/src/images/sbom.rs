@@ -31,6 +31,7 @@ pub(crate) struct Origin<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of SPDX")]
 struct Document {
     spdx_version: &'static str,
     data_license: &'static str,
@@ -67,6 +68,7 @@ struct Package {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of SPDX")]
 struct Reference {
     reference_category: &'static str,
     reference_type: &'static str,
@@ -75,6 +77,7 @@ struct Reference {
 
 #[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of SPDX")]
 struct Relationship {
     spdx_element_id: String,
     relationship_type: &'static str,
