@@ -370,8 +370,6 @@ impl ViewMerger {
         };
         if self.waiting.front().is_some_and(|(_, first)| *first == key) {
             self.release_first();
-        } else {
-            self.release(&key);
         }
         let Some(group) = self.groups.remove(&key) else {
             return;
