@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use ja4_model::CanonicalAddr;
+use ja4_model::connection::Hex;
 use ja4_reasons::{FEATURE_SET, FEATURES, Place, Reason, sentence};
 use ja4_schema::rows::detection::{
     ActivationRow, AnomalyRow, ClientKey, CycleRow, DetectionEventRow, DetectionRow, GroupScoreRow,
@@ -637,7 +638,7 @@ impl Cycle<'_> {
             feature_names: FEATURES.iter().map(|feature| feature.name.to_owned()).collect(),
             seed: identity.seed,
             format: FORMAT,
-            sha256: hex(&digest),
+            sha256: Hex(&digest).to_string(),
             blob,
         };
         self.tables
@@ -987,16 +988,6 @@ fn severity_rank(name: &str) -> i8 {
 
 fn to_u32(seconds: i64) -> u32 {
     u32::try_from(seconds).unwrap_or(0)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            write!(out, "{byte:02x}").expect("writing to a String does not fail");
-            out
-        })
 }
 
 fn prefix_hash(prefix: &[u8; 16]) -> u64 {
