@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use detector::assess::{Models, Policy, assess};
+use detector::assess::{Explanations, Models, Policy, assess};
 use detector::config::DetectorConfig;
 use detector::consistency::Consistency;
 use detector::features::columns::{Decoder, encode};
@@ -259,27 +259,29 @@ fn score(folder: &Path, explained: usize) -> anyhow::Result<()> {
     models.saved.insert(Segment::All, (&model, State::Armed));
     let chosen: Vec<usize> = (0..population.n()).collect();
     let policy: Policy = config.policy();
+    let verdicts = Verdicts::default();
     let assessed = assess(
         &population,
         &chosen,
         &models,
         &groups,
-        &Verdicts::default(),
+        &verdicts,
         &policy,
         population.n(),
     )?;
-    stages.done("score, verdicts, reasons");
+    stages.done("score, verdicts");
     let mut n_bytes = 0;
     let mut block = Vec::new();
+    let mut explanations = Explanations::new(&population, &models, &groups, &verdicts);
     for row in &assessed.rows {
-        detector::cycle::encode_score(&population, row, 0, &mut block);
+        detector::cycle::encode_score(&population, row, &mut explanations, 0, &mut block);
         if block.len() > 1 << 20 {
             n_bytes += block.len();
             block.clear();
         }
     }
     n_bytes += block.len();
-    stages.done("encode");
+    stages.done("reasons, encode");
     let saved = model.to_bytes();
     stages.done("save the model");
     let status = std::fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
@@ -305,7 +307,7 @@ fn score(folder: &Path, explained: usize) -> anyhow::Result<()> {
         serde_json::json!({
             "clients": population.n(), "features": N_FEATURES, "cpu_ms": total as f64 / 1000.0, "stages_ms": named,
             "peak_mb": peak_kb as f64 / 1024.0, "model_bytes": saved.len(), "encoded_bytes": n_bytes,
-            "explained": assessed.rows.iter().filter(|row| !row.explained.is_empty()).count(),
+            "explained": assessed.rows.iter().filter(|row| row.is_explained).count(),
             "flagged": assessed.rows.iter().filter(|row| row.outcome != detector::assess::Outcome::Normal).count(),
         })
     );

@@ -4,7 +4,6 @@
 //! contributions is the same number. A client is flagged when its consistency evidence reaches the floor, in any state; or when
 //! all its evidence reaches the threshold of an armed model; or when a label or a list says so.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ja4_reasons::{REST, Reason, voice};
@@ -12,7 +11,7 @@ use ja4_reasons::{REST, Reason, voice};
 use crate::budget::{Asking, Key};
 use crate::groups::{Group, Groups, Kind};
 use crate::labels::{Effect, Verdict, Verdicts, Who};
-use crate::model::{Model, ModelError, Spoken};
+use crate::model::{Explainer, Model, ModelError, Spoken};
 use crate::population::{Population, address_text};
 use crate::scaler::Row;
 use crate::segments::{Segment, Window, model_name};
@@ -105,14 +104,18 @@ pub struct Assessment {
     pub state: State,
     /// Whom the client was compared with.
     pub segment: Segment,
-    /// Voices that spoke.
-    pub says: Vec<Say>,
+    /// What the statistical voices said; nothing of a client with too few requests.
+    pub spoken: Option<Spoken>,
+    /// Evidence of consistency, bits.
+    pub consistency: f32,
+    /// Evidence of its groups, bits.
+    pub group_bits: f32,
     /// Evidence, bits.
     pub bits: f32,
     /// Threshold, bits.
     pub threshold: f32,
-    /// Why, where it is explained feature by feature; empty elsewhere, see [`Self::reasons`].
-    pub explained: Vec<Reason>,
+    /// Whether it is explained feature by feature, see [`Explanations`].
+    pub is_explained: bool,
     /// What became of it.
     pub outcome: Outcome,
     /// Flagged by a label only: raises no alert, the analyst knows.
@@ -124,14 +127,23 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Why: reasons whose contributions add up to the evidence. Made anew for the many that are not explained, since 50 000 of
-    /// them would take more memory than the clients themselves.
-    pub fn reasons(&self) -> Cow<'_, [Reason]> {
-        if self.explained.is_empty() {
-            Cow::Owned(listed(Vec::new(), &self.says))
-        } else {
-            Cow::Borrowed(&self.explained)
-        }
+    /// Voices that spoke, in their order.
+    pub fn says(&self) -> impl Iterator<Item = Say> {
+        let statistical = self.spoken.into_iter().flat_map(|said| {
+            [(voice::FOREST, said.forest), (voice::ROBUST_Z, said.robust_z)]
+                .map(|(voice, (raw, p, bits))| Say { voice, raw, p, bits })
+        });
+        let evident = [
+            (voice::CONSISTENCY, self.consistency),
+            (voice::GROUP, self.group_bits),
+        ]
+        .map(|(voice, bits)| Say {
+            voice,
+            raw: bits,
+            p: (-bits).exp2(),
+            bits,
+        });
+        statistical.chain(evident)
     }
 }
 
@@ -208,7 +220,7 @@ pub fn assess(
             row(
                 population,
                 idx,
-                said.as_ref(),
+                *said,
                 chosen_model,
                 groups,
                 verdicts,
@@ -217,15 +229,7 @@ pub fn assess(
             )
         })
         .collect();
-    explain(
-        population,
-        &mut assessed,
-        &spoken,
-        &model_of,
-        groups,
-        verdicts,
-        policy,
-    )?;
+    choose_explained(&mut assessed.rows, policy.explain_max);
     Ok(assessed)
 }
 
@@ -235,7 +239,7 @@ type Chosen<'a> = (&'a Model, State, Segment);
 fn row(
     population: &Population,
     idx: usize,
-    said: Option<&Spoken>,
+    spoken: Option<Spoken>,
     model: Option<&Chosen<'_>>,
     groups: &Groups,
     verdicts: &Verdicts,
@@ -243,34 +247,17 @@ fn row(
     threshold: f32,
 ) -> Assessment {
     let client = &population.clients[idx];
-    let mut says = Vec::with_capacity(4);
-    if let Some(said) = said {
-        for (voice, (raw, p, bits)) in [(voice::FOREST, said.forest), (voice::ROBUST_Z, said.robust_z)] {
-            says.push(Say { voice, raw, p, bits });
-        }
-    }
     let consistency = client.finding.as_ref().map_or(0.0, |finding| finding.bits);
-    says.push(Say {
-        voice: voice::CONSISTENCY,
-        raw: consistency,
-        p: (-consistency).exp2(),
-        bits: consistency,
-    });
     let (group_bits, _, group) = groups.inherited(idx);
-    says.push(Say {
-        voice: voice::GROUP,
-        raw: group_bits,
-        p: (-group_bits).exp2(),
-        bits: group_bits,
-    });
-    let bits = says.iter().map(|say| say.bits).sum();
+    let statistical = spoken.map_or(0.0, |said| said.bits());
+    let bits = statistical + consistency + group_bits;
     let (version, state, segment) = model
         .map_or((0, State::Learning, Segment::All), |(model, state, segment)| {
             (model.identity.version, *state, *segment)
         });
     let verdict = verdict_on(population, idx, verdicts);
     let is_above = consistency >= policy.consistency_floor
-        || (state == State::Armed && said.is_some() && bits >= threshold);
+        || (state == State::Armed && spoken.is_some() && bits >= threshold);
     let is_verified = client
         .finding
         .as_ref()
@@ -285,10 +272,12 @@ fn row(
         version,
         state,
         segment,
-        says,
+        spoken,
+        consistency,
+        group_bits,
         bits,
         threshold,
-        explained: Vec::new(),
+        is_explained: false,
         outcome: if is_flagged {
             Outcome::Flagged
         } else {
@@ -311,50 +300,64 @@ fn verdict_on<'v>(population: &Population, idx: usize, verdicts: &'v Verdicts) -
     })
 }
 
-fn explain(
-    population: &Population,
-    assessed: &mut Assessed,
-    spoken: &[Option<Spoken>],
-    model_of: &BTreeMap<Segment, Chosen<'_>>,
-    groups: &Groups,
-    verdicts: &Verdicts,
-    policy: &Policy,
-) -> Result<(), ModelError> {
-    let rows = &mut assessed.rows;
+/// The strongest, and the flagged.
+fn choose_explained(rows: &mut [Assessment], explain_max: usize) {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|&a, &b| rows[b].bits.total_cmp(&rows[a].bits).then(a.cmp(&b)));
-    let mut is_explained = vec![false; rows.len()];
     for (place, number) in order.into_iter().enumerate() {
-        is_explained[number] = place < policy.explain_max || rows[number].outcome != Outcome::Normal;
+        rows[number].is_explained = place < explain_max || rows[number].outcome != Outcome::Normal;
     }
-    let mut explainers: BTreeMap<Segment, _> = model_of
-        .iter()
-        .map(|(segment, (model, _, _))| (*segment, model.explainer()))
-        .collect();
-    for (number, row) in rows.iter_mut().enumerate() {
-        let client = &population.clients[row.client];
-        let verdict = verdict_on(population, row.client, verdicts);
-        if !is_explained[number] && verdict.is_none() {
-            continue;
+}
+
+/// Says why, one client at a time: the reasons of 50 000 at once would take more memory than the clients themselves.
+#[derive(Debug)]
+pub struct Explanations<'a> {
+    population: &'a Population,
+    groups: &'a Groups,
+    verdicts: &'a Verdicts,
+    explainers: BTreeMap<Segment, Explainer<'a>>,
+}
+
+impl<'a> Explanations<'a> {
+    /// For what [`assess`] made of the same arguments.
+    pub fn new(
+        population: &'a Population,
+        models: &Models<'a>,
+        groups: &'a Groups,
+        verdicts: &'a Verdicts,
+    ) -> Self {
+        let explainers = Segment::EVERY
+            .into_iter()
+            .filter_map(|segment| Some((segment, models.choose(segment)?.0.explainer())))
+            .collect();
+        Self {
+            population,
+            groups,
+            verdicts,
+            explainers,
         }
+    }
+
+    /// Reasons whose contributions add up to the evidence, strongest first; what a label or a list says comes last.
+    pub fn reasons(&mut self, row: &Assessment) -> Vec<Reason> {
+        let client = &self.population.clients[row.client];
         let mut reasons = Vec::new();
-        if is_explained[number] {
-            if let (Some(said), Some(explainer)) = (&spoken[number], explainers.get_mut(&client.segment)) {
-                reasons = explainer.reasons(&population.row(row.client), said)?;
+        if row.is_explained {
+            if let (Some(said), Some(explainer)) = (&row.spoken, self.explainers.get_mut(&client.segment)) {
+                reasons = explainer.reasons(&self.population.row(row.client), said);
             }
             reasons.extend(client.finding.iter().flat_map(|finding| finding.reasons()));
-            reasons.extend(groups.inherited(row.client).1);
+            reasons.extend(self.groups.inherited(row.client).1);
         }
-        row.explained = listed(reasons, &row.says);
-        if let Some(verdict) = verdict {
-            row.explained.push(verdict.reason());
-        }
+        let mut reasons = listed(reasons, row.says());
+        let verdict = verdict_on(self.population, row.client, self.verdicts);
+        reasons.extend(verdict.map(Verdict::reason));
+        reasons
     }
-    Ok(())
 }
 
 /// The strongest reasons, and for each voice one more that makes its sum right.
-fn listed(mut reasons: Vec<Reason>, says: &[Say]) -> Vec<Reason> {
+fn listed(mut reasons: Vec<Reason>, says: impl Iterator<Item = Say>) -> Vec<Reason> {
     reasons.sort_by(|a, b| b.contribution.total_cmp(&a.contribution));
     reasons.truncate(LISTED);
     for say in says {

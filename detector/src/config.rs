@@ -33,7 +33,8 @@ pub struct DetectorConfig {
     pub consistency_floor_bits: f32,
     /// Least bits of all evidence that flag a client of an armed model; default 10.
     pub evidence_floor_bits: f32,
-    /// Clients of a window that are explained feature by feature, strongest first; default 500.
+    /// Most clients of a window that are explained feature by feature, strongest first; flagged ones always are. About 15 µs each;
+    /// default 50000.
     pub explain_max: usize,
     /// When a model is trained, provisional, armed.
     pub state: Needs,
@@ -59,7 +60,7 @@ impl Default for DetectorConfig {
             alert_budget_per_day: 20,
             consistency_floor_bits: ja4_identity::weights::FLOOR_BITS,
             evidence_floor_bits: 10.0,
-            explain_max: 500,
+            explain_max: 50_000,
             state: Needs::default(),
             training: TrainingConfig::default(),
             seed: 0,

@@ -20,7 +20,7 @@ use ja4_schema::rows::detection::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::assess::{self, Assessed, Assessment, Models, Outcome, Policy, assess, severity};
+use crate::assess::{self, Assessed, Assessment, Explanations, Models, Outcome, Policy, assess, severity};
 use crate::budget::{self, Decision, Key};
 use crate::config::DetectorConfig;
 use crate::consistency::Consistency;
@@ -379,8 +379,8 @@ impl Cycle<'_> {
             .map(|(segment, _)| model_name(*segment, window))
             .collect();
         self.count(population, &assessed);
-        let incident_of = self.decide(population, &mut assessed, &groups);
-        self.write_window(population, &assessed, &groups, &incident_of)
+        let incident_of = self.decide(population, &mut assessed, &models, &groups);
+        self.write_window(population, &assessed, &models, &groups, &incident_of)
             .await?;
         for name in armed {
             if let Some(held) = memory.held.get_mut(&name) {
@@ -730,6 +730,7 @@ impl Cycle<'_> {
         &mut self,
         population: &Population,
         assessed: &mut Assessed,
+        models: &Models<'_>,
         groups: &Groups,
     ) -> HashMap<usize, u128> {
         let asking = assess::asking(&[(population, assessed, groups)]);
@@ -744,37 +745,42 @@ impl Cycle<'_> {
         self.report.row.suppressed += outcome.suppressed;
         self.report.row.budget_used = outcome.used;
         let decisions: HashMap<u64, &Decision> = entities.into_iter().zip(&outcome.decisions).collect();
-        let mut incident_of = HashMap::new();
+        let mut explanations = Explanations::new(population, models, groups, &self.verdicts);
+        let mut alerts = Vec::new();
         for (number, row) in assessed.rows.iter_mut().enumerate() {
             if row.outcome == Outcome::Normal || row.is_by_label {
                 continue;
             }
-            let entity = population.clients[row.client].entity;
-            let Some(Decision::Joins(key) | Decision::Opens(key)) = decisions.get(&entity) else {
+            let client = &population.clients[row.client];
+            let Some(Decision::Joins(key) | Decision::Opens(key)) = decisions.get(&client.entity) else {
                 continue;
             };
             row.outcome = Outcome::Alert;
-            incident_of.insert(number, self.touch(key, row, population));
+            let reasons = explanations.reasons(row);
+            let place = Place::of_model(&row.model, population.texts.text(client.host));
+            alerts.push((number, key, row.bits, title(key, reasons.first(), &place)));
         }
-        incident_of
+        alerts
+            .into_iter()
+            .map(|(number, key, bits, title)| (number, self.touch(key, bits, title)))
+            .collect()
     }
 
     /// Opens or goes on with an incident.
-    fn touch(&mut self, key: &Key, row: &Assessment, population: &Population) -> u128 {
+    fn touch(&mut self, key: &Key, bits: f32, title: String) -> u128 {
         let now_us = self.to_us();
-        let (rank, name) = severity(row.bits);
+        let (rank, name) = severity(bits);
         let is_open = self
             .incidents
             .get(key)
             .is_some_and(|incident| now_us - incident.last_us < budget::DAY_US);
         if !is_open {
-            let host = population.texts.text(population.clients[row.client].host);
             let incident = Incident {
                 id: id_of(&format!("{} {}", key.kind, key.value), self.to_s.cast_unsigned()),
                 opened_us: now_us,
                 status: "open".to_owned(),
                 severity: name.to_owned(),
-                title: title(key, row, host),
+                title,
                 ..Incident::default()
             };
             self.incidents.insert(key.clone(), incident);
@@ -797,23 +803,23 @@ impl Cycle<'_> {
         &mut self,
         population: &Population,
         assessed: &Assessed,
+        models: &Models<'_>,
         groups: &Groups,
         incident_of: &HashMap<usize, u128>,
     ) -> Result<(), CycleError> {
         let window = population.window;
         let token = format!("{:032x}-{}", self.id, window.name());
         let end_s = to_u32(self.to_s);
+        let mut explanations = Explanations::new(population, models, groups, &self.verdicts);
         let mut first = 0;
         for (shard, end) in population.shard_ends.iter().enumerate() {
             // Rows are in the order of the population, which is that of the shards.
             let n = assessed.rows[first..].partition_point(|row| row.client < *end);
             let rows = &assessed.rows[first..first + n];
             first += n;
-            let rows = rows.iter().map(|row| OwnedScore {
-                row,
-                population,
-                end_s,
-            });
+            let rows = rows
+                .iter()
+                .map(|row| OwnedScore::new(population, row, &mut explanations, end_s));
             self.tables.write(rows, &format!("{token}-{shard}")).await?;
         }
         let flagged: Vec<(usize, &Assessment)> = assessed
@@ -830,7 +836,7 @@ impl Cycle<'_> {
         self.report.row.alerts = self.report.row.alerts.max(alerts);
         let prepared: Vec<(ClientKey, Verdict)> = flagged
             .iter()
-            .map(|(_, row)| (client_key(population, row.client), said(row)))
+            .map(|(_, row)| (client_key(population, row.client), said(row, &mut explanations)))
             .collect();
         let events = flagged
             .iter()
@@ -881,7 +887,7 @@ impl Cycle<'_> {
                 clients: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
                 requests: group.requests,
                 score: score_of_bits(bits),
-                reasons: reason.iter().map(tuple).collect(),
+                reasons: reason.into_iter().map(tuple).collect(),
             })
         });
         self.tables.write(group_rows, &token).await?;
@@ -938,20 +944,40 @@ struct Gate {
 }
 
 /// Appends the row of `ml_all_scores` of an assessment, as it is sent.
-pub fn encode_score(population: &Population, row: &Assessment, end_s: u32, out: &mut Vec<u8>) {
-    OwnedScore {
-        row,
-        population,
-        end_s,
-    }
-    .write(out);
+pub fn encode_score(
+    population: &Population,
+    row: &Assessment,
+    explanations: &mut Explanations<'_>,
+    end_s: u32,
+    out: &mut Vec<u8>,
+) {
+    OwnedScore::new(population, row, explanations, end_s).write(out);
 }
 
-/// A score that makes its texts only while it is written.
+/// A score with its texts and reasons, which are made when it is written and not kept.
 struct OwnedScore<'a> {
     row: &'a Assessment,
     population: &'a Population,
+    client: ClientKey,
+    said: Verdict,
     end_s: u32,
+}
+
+impl<'a> OwnedScore<'a> {
+    fn new(
+        population: &'a Population,
+        row: &'a Assessment,
+        explanations: &mut Explanations<'_>,
+        end_s: u32,
+    ) -> Self {
+        Self {
+            row,
+            population,
+            client: client_key(population, row.client),
+            said: said(row, explanations),
+            end_s,
+        }
+    }
 }
 
 impl DetectionRow for OwnedScore<'_> {
@@ -959,11 +985,10 @@ impl DetectionRow for OwnedScore<'_> {
     const COLUMNS: &'static [&'static str] = ScoreRow::COLUMNS;
 
     fn write(&self, out: &mut Vec<u8>) {
-        let (client, said) = (client_key(self.population, self.row.client), said(self.row));
         ScoreRow {
             window_end_s: self.end_s,
-            client: &client,
-            said: &said,
+            client: &self.client,
+            said: &self.said,
             requests: self.population.clients[self.row.client].requests,
             feature_set: FEATURE_SET,
             features: self.population.values(self.row.client),
@@ -1007,7 +1032,7 @@ fn client_key(population: &Population, idx: usize) -> ClientKey {
     }
 }
 
-fn said(row: &Assessment) -> Verdict {
+fn said(row: &Assessment, explanations: &mut Explanations<'_>) -> Verdict {
     Verdict {
         model_name: row.model.clone(),
         model_version: row.version,
@@ -1016,8 +1041,7 @@ fn said(row: &Assessment) -> Verdict {
         score: score_of_bits(row.bits),
         evidence_bits: row.bits,
         voices: row
-            .says
-            .iter()
+            .says()
             .map(|say| VoiceTuple {
                 voice: say.voice,
                 raw: say.raw,
@@ -1025,31 +1049,29 @@ fn said(row: &Assessment) -> Verdict {
                 contribution: say.bits,
             })
             .collect(),
-        reasons: row.reasons().iter().map(tuple).collect(),
+        reasons: explanations.reasons(row).into_iter().map(tuple).collect(),
     }
 }
 
-fn tuple(reason: &Reason) -> ReasonTuple {
+fn tuple(reason: Reason) -> ReasonTuple {
     ReasonTuple {
-        voice: reason.voice.clone(),
-        feature: reason.feature.clone(),
+        voice: reason.voice,
+        feature: reason.feature,
         value: reason.value,
         median: reason.median,
         percentile: reason.percentile,
         contribution: reason.contribution,
-        declared: reason.declared.clone(),
-        observed: reason.observed.clone(),
-        source: reason.source.clone(),
+        declared: reason.declared,
+        observed: reason.observed,
+        source: reason.source,
     }
 }
 
 /// One line: who, and the strongest reason.
-fn title(key: &Key, row: &Assessment, host: &str) -> String {
+fn title(key: &Key, strongest: Option<&Reason>, place: &Place<'_>) -> String {
     /// Longest title, characters.
     const MAX: usize = 300;
-    let why = row.explained.first().map_or_else(String::new, |reason| {
-        sentence(reason, &Place::of_model(&row.model, host))
-    });
+    let why = strongest.map_or_else(String::new, |reason| sentence(reason, place));
     let who = if key.kind == "client" {
         key.value.clone()
     } else {

@@ -367,15 +367,18 @@ pub struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
-    /// Reasons of both voices, each voice's adding up to its part of the evidence.
+    /// Reasons of both voices, each voice's adding up to its part of the evidence. `spoken` is what the same model said of the row.
     ///
-    /// # Errors
-    /// As [`Model::score`].
-    pub fn reasons(&mut self, row: &Row<'_>, spoken: &Spoken) -> Result<Vec<Reason>, ModelError> {
+    /// # Panics
+    /// Never: what the forest cannot explain it could not score.
+    pub fn reasons(&mut self, row: &Row<'_>, spoken: &Spoken) -> Vec<Reason> {
         self.model.usual.scaler.write(row, &mut self.seen);
         let mut reasons = Vec::new();
         if spoken.forest.2 > 0.0 {
-            let explanation = self.forest.explain(&self.seen)?;
+            let explanation = self
+                .forest
+                .explain(&self.seen)
+                .expect("the forest has scored this row");
             self.push(
                 &mut reasons,
                 voice::FOREST,
@@ -393,7 +396,7 @@ impl Explainer<'_> {
                 .for_each(|(idx, z)| distances[*idx] = f64::from(*z));
             self.push(&mut reasons, voice::ROBUST_Z, spoken.robust_z.2, &distances, row);
         }
-        Ok(reasons)
+        reasons
     }
 
     fn push(&self, reasons: &mut Vec<Reason>, voice: &str, bits: f32, attributions: &[f64], row: &Row<'_>) {
