@@ -9,6 +9,7 @@
 
 mod capture;
 mod doctor;
+mod prepare;
 mod programs;
 mod schema;
 mod up;
@@ -37,6 +38,8 @@ enum Command {
     Schema(schema::Options),
     /// What this machine can do, with the command that mends what it cannot.
     Doctor(doctor::Options),
+    /// Make folders with an owner and a mode: in an init container.
+    PrepareFolder(prepare::Options),
     /// Become a program that ends with this process's parent.
     #[command(hide = true)]
     RunChild {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&options),
         Command::Schema(options) => schema::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::PrepareFolder(options) => prepare::run(&options),
         Command::RunChild {
             parent,
             program,

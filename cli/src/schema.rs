@@ -1,9 +1,11 @@
 //! `ja4 schema`: plans, applies, shows and verifies migrations; thin over the `ja4-schema` library.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ja4_common::clickhouse::StoreConfig;
+use ja4_common::job::{self, DeadlineExceeded, Ending};
 use ja4_schema::{Names, RetentionDays, Store};
 
 use crate::WrongUse;
@@ -20,11 +22,27 @@ enum Action {
     /// What `apply` would do, statement by statement; changes nothing.
     Plan(Target),
     /// Applies what is missing, under a lock; goes on where an earlier one was interrupted.
-    Apply(Target),
+    Apply {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        job: JobOptions,
+    },
     /// What the store records of migrations; changes nothing.
     Status(Target),
     /// Compares the store with the migrations and proves its views with marked rows in scratch databases.
     Verify(Target),
+}
+
+/// What matters when nobody watches: in a Job of a cluster.
+#[derive(Debug, clap::Args)]
+struct JobOptions {
+    /// Longest time, such as 100s; the next run goes on where this one ended.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    deadline: Option<Duration>,
+    /// File for the last word, one JSON object of at most 4000 bytes, such as /dev/termination-log.
+    #[arg(long, value_name = "FILE")]
+    termination_message: Option<PathBuf>,
 }
 
 /// A ClickHouse, as whom, and the names of our databases on it.
@@ -33,6 +51,9 @@ struct Target {
     /// Address of the HTTP interface, such as <http://127.0.0.1:8123>.
     #[arg(long)]
     url: String,
+    /// Certificates (PEM) of whom to believe that an https address is the store; default: the system's.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// User.
     #[arg(long, default_value = "migrator")]
     user: String,
@@ -67,6 +88,7 @@ impl Target {
     fn connect(&self) -> anyhow::Result<Store> {
         let config = StoreConfig {
             url: self.url.clone(),
+            ca_file: self.ca_file.clone(),
             user: self.user.clone(),
             token_file: self.token_file.clone(),
             logs_database: self.logs_database.clone(),
@@ -88,8 +110,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let runtime = runtime()?;
     match &options.action {
         Action::Plan(target) => runtime.block_on(plan(target))?,
-        Action::Apply(target) => {
-            let applied = apply_with(&runtime, &target.connect()?, &target.retention())?;
+        Action::Apply { target, job } => {
+            let applied = apply_in_time(&runtime, target, job.deadline);
+            if let Some(path) = &job.termination_message {
+                // The work is done or not whether it can be said or not.
+                if let Err(error) = ending(&applied).write(path) {
+                    eprintln!(
+                        "ja4: the last word cannot be written to {}: {error}",
+                        path.display()
+                    );
+                }
+            }
+            let applied = applied?;
             for step in &applied.steps {
                 println!("applied {step}");
             }
@@ -192,16 +224,52 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// When a migration fails, with what to do.
 pub(crate) fn apply(runtime: &tokio::runtime::Runtime, store: &Store) -> anyhow::Result<usize> {
-    Ok(apply_with(runtime, store, &RetentionDays::default())?.steps.len())
+    let applied = runtime.block_on(ja4_schema::apply(
+        store,
+        &ja4_schema::migrations(),
+        &RetentionDays::default(),
+    ));
+    Ok(applied.context(NOT_APPLIED)?.steps.len())
 }
 
-fn apply_with(
+const NOT_APPLIED: &str = "the store's schema could not be applied";
+
+/// Exit status 1: another try may do. Wrong use (2): none will, the migrations or the setting must change first.
+fn apply_in_time(
     runtime: &tokio::runtime::Runtime,
-    store: &Store,
-    retention: &RetentionDays,
+    target: &Target,
+    deadline: Option<Duration>,
 ) -> anyhow::Result<ja4_schema::Applied> {
-    let applied = runtime.block_on(ja4_schema::apply(store, &ja4_schema::migrations(), retention));
-    applied.context("the store's schema could not be applied")
+    let (store, retention) = (target.connect()?, target.retention());
+    let migrations = ja4_schema::migrations();
+    let applied = runtime.block_on(job::within(deadline, async {
+        Ok::<_, DeadlineExceeded>(ja4_schema::apply(&store, &migrations, &retention).await)
+    }));
+    match applied.context(NOT_APPLIED)? {
+        Ok(applied) => Ok(applied),
+        Err(error) if error.is_final() => bail!(WrongUse(ja4_common::exit::chain(&error))),
+        Err(error) => Err(error).context(NOT_APPLIED),
+    }
+}
+
+fn ending(applied: &anyhow::Result<ja4_schema::Applied>) -> Ending {
+    const PROGRAM: &str = "ja4 schema apply";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    match applied {
+        Ok(applied) => Ending::done(
+            PROGRAM,
+            VERSION,
+            serde_json::json!({ "steps": applied.steps.len(), "retention": applied.retention.len() }),
+        ),
+        Err(error) => {
+            let otherwise = if error.is::<WrongUse>() {
+                "Refused"
+            } else {
+                job::FAILED
+            };
+            Ending::failed(PROGRAM, VERSION, error.as_ref(), otherwise)
+        }
+    }
 }
 
 #[cfg(test)]

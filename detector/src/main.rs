@@ -4,14 +4,19 @@ mod matrix;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use detector::config::DetectorConfig;
-use detector::cycle::{self, Memory};
+use detector::cycle::{self, CycleError, Memory, Report};
 use detector::serve::{self, wall_clock};
 use detector::tables::Tables;
 use ja4_common::exit::{self, Failure};
+use ja4_common::job::{self, DeadlineExceeded, Ending};
 use ja4_schema::rows::detection::ActivationRow;
+
+/// Time to record a failed cycle.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Scores clients and says why: who is a bot, since when, by which evidence.
 #[derive(Debug, Parser)]
@@ -30,6 +35,12 @@ enum Command {
         /// End of the windows, such as 2026-11-26T10:05:00Z; default: the newest that is due.
         #[arg(long, value_name = "TIME", value_parser = detector::time::parse)]
         at: Option<i64>,
+        /// Longest time, such as 100s; the next run begins the cycle anew and writes nothing twice.
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        deadline: Option<Duration>,
+        /// File for the last word, one JSON object of at most 4000 bytes, such as /dev/termination-log.
+        #[arg(long, value_name = "FILE")]
+        termination_message: Option<PathBuf>,
     },
     /// A cycle each interval, and an HTTP endpoint.
     Serve {
@@ -74,7 +85,21 @@ fn main() -> ExitCode {
 fn dispatch(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Forest(args) => matrix::run(args).map_err(failed),
-        Command::Run { config, at } => with_config(config, |config| run(config, *at)),
+        Command::Run {
+            config,
+            at,
+            deadline,
+            termination_message,
+        } => with_config(config, |config| {
+            let ran = run(config, *at, *deadline);
+            if let Some(path) = termination_message {
+                // The work is done or not whether it can be said or not.
+                if let Err(error) = ending(&ran).write(path) {
+                    tracing::warn!("the last word cannot be written to {}: {error}", path.display());
+                }
+            }
+            ran.and_then(|(to_s, report)| print(&summary(to_s, &report).to_string()))
+        }),
         Command::Serve { config } => with_config(config, |config| serve::serve(config).map_err(failed)),
         Command::Models { config } => with_config(config, models),
         Command::Rollback {
@@ -128,33 +153,66 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(Failure::failed)
 }
 
-fn run(config: &DetectorConfig, at: Option<i64>) -> Result<(), Failure> {
+/// Why there was no cycle.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Cycle(#[from] CycleError),
+    #[error("the cycle was given up")]
+    Deadline(#[from] DeadlineExceeded),
+}
+
+fn run(
+    config: &DetectorConfig,
+    at: Option<i64>,
+    deadline: Option<Duration>,
+) -> Result<(i64, Report), Failure> {
     let (now_s, now_us) = wall_clock();
     let to_s = at.unwrap_or_else(|| cycle::due_end(now_s, config.interval.0, config.settle.0));
     let tables = Tables::new(&config.store).map_err(Failure::wrong_use)?;
     let mut memory = Memory::default();
     let report = runtime()?.block_on(async {
-        let result = cycle::run(config, &tables, &mut memory, to_s, now_us).await;
+        let result = job::within(deadline, async {
+            let report = cycle::run(config, &tables, &mut memory, to_s, now_us).await;
+            report.map_err(RunError::from)
+        })
+        .await;
         if let Err(error) = &result {
             let why = exit::chain(error);
-            if let Err(error) = cycle::record_failure(&tables, to_s, now_us, &why).await {
-                tracing::debug!("the failure cannot be recorded: {}", exit::chain(&error));
+            let record = cycle::record_failure(&tables, to_s, now_us, &why);
+            // The store may be the reason: the failure must not outlive the deadline by much.
+            match tokio::time::timeout(RECORD_TIMEOUT, record).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!("the failure cannot be recorded: {}", exit::chain(&error)),
+                Err(_) => tracing::debug!("the failure cannot be recorded in time"),
             }
         }
         result
     });
-    let report = report.map_err(Failure::failed)?;
+    Ok((to_s, report.map_err(Failure::failed)?))
+}
+
+fn summary(to_s: i64, report: &Report) -> serde_json::Value {
     let row = &report.row;
-    print(
-        &serde_json::json!({
-            "window_end": detector::time::rfc3339(to_s), "was_done": report.was_done, "state": row.state,
-            "model_states": row.model_states, "progress": row.progress, "entities": row.entities, "scored": row.scored,
-            "flagged": row.flagged, "alerts": row.alerts, "suppressed": row.suppressed,
-            "suppressed_by_label": row.suppressed_by_label, "budget_used": row.budget_used, "thresholds": row.thresholds,
-            "duration_ms": row.duration_ms, "cpu_ms": row.cpu_ms, "events": report.events,
-        })
-        .to_string(),
-    )
+    serde_json::json!({
+        "window_end": detector::time::rfc3339(to_s), "was_done": report.was_done, "state": row.state,
+        "model_states": row.model_states, "progress": row.progress, "entities": row.entities, "scored": row.scored,
+        "flagged": row.flagged, "alerts": row.alerts, "suppressed": row.suppressed,
+        "suppressed_by_label": row.suppressed_by_label, "budget_used": row.budget_used, "thresholds": row.thresholds,
+        "duration_ms": row.duration_ms, "cpu_ms": row.cpu_ms, "events": report.events,
+    })
+}
+
+fn ending(ran: &Result<(i64, Report), Failure>) -> Ending {
+    const PROGRAM: &str = "ja4-detector run";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    match ran {
+        Ok((to_s, report)) => Ending::done(PROGRAM, VERSION, summary(*to_s, report)),
+        Err(Failure::WrongUse(error)) => {
+            Ending::failed(PROGRAM, VERSION, error.as_ref(), "WrongConfiguration")
+        }
+        Err(Failure::Failed(error)) => Ending::failed(PROGRAM, VERSION, error.as_ref(), job::FAILED),
+    }
 }
 
 fn models(config: &DetectorConfig) -> Result<(), Failure> {

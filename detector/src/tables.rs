@@ -31,8 +31,8 @@ const INSERT_BYTES: usize = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The configuration.
-    #[error("the store's token cannot be used")]
-    Secret(#[from] ja4_common::secret::SecretError),
+    #[error("no client of the store can be made")]
+    Client(#[from] ja4_common::clickhouse::ClientError),
     /// Names of databases.
     #[error("the store's databases cannot be used")]
     Names(#[from] ja4_schema::names::InvalidName),

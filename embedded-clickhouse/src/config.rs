@@ -24,6 +24,8 @@ pub struct Config {
     pub process: ProcessConfig,
     /// Directory of the store: data, tokens, generated engine configuration. Default `/var/lib/ja4/clickhouse`.
     pub data: PathBuf,
+    /// Folder of the four tokens, which are only read; default `DATA/tokens`, where those that are missing are made.
+    pub tokens: Option<PathBuf>,
     /// Address of the HTTP interface, default `127.0.0.1:8123`; port 0 takes a free one, which `DATA/listen` names.
     /// Only loopback unless `tls` is set.
     pub listen: SocketAddr,
@@ -138,6 +140,7 @@ impl Default for Config {
         Self {
             process: ProcessConfig::default(),
             data: PathBuf::from("/var/lib/ja4/clickhouse"),
+            tokens: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8123),
             library: None,
             tls: None,
@@ -262,6 +265,8 @@ pub struct HttpSettings {
 pub struct Settings {
     /// Directory of the store.
     pub data: PathBuf,
+    /// See [`Config`].
+    pub tokens: Option<PathBuf>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// `libchdb.so`.
@@ -392,6 +397,7 @@ impl Config {
             .ok_or(SettingsError::NoLibrary)?;
         Ok(Settings {
             data: self.data.clone(),
+            tokens: self.tokens.clone(),
             listen: self.listen,
             library,
             tls: self.tls.clone(),

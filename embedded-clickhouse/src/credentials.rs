@@ -1,7 +1,7 @@
 //! The four secrets of the store: who a request speaks for.
 //!
 //! Each class of client has one random 256-bit token in a file of mode 0600 under `DATA/tokens/`, made at the first
-//! start. Only digests are kept in memory, and a token is compared by its digest, so the time of a comparison says
+//! start, or in a folder that somebody else fills. Only digests are kept in memory, and a token is compared by its digest, so the time of a comparison says
 //! nothing about the token.
 
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -55,7 +55,7 @@ pub enum CredentialsError {
         source: io::Error,
     },
     /// Others may read the file.
-    #[error("{path} has mode {mode:04o}; tokens must be readable by their owner alone: chmod 0600 {path}")]
+    #[error("{path} has mode {mode:04o}; others may read the token: chmod 0600 {path}")]
     Mode {
         /// Which file.
         path: PathBuf,
@@ -112,28 +112,34 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`] names the file and what to do.
     pub fn open(directory: &Path) -> Result<Self, CredentialsError> {
-        let failed = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| CredentialsError::File {
-                action,
-                path: path.clone(),
-                source,
-            }
-        };
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
             .map_err(failed("create", directory))?;
-        let mut digests = Class::ALL.map(|class| (class, [0; 32]));
-        for (class, digest) in &mut digests {
+        for class in Class::ALL {
             let path = directory.join(class.name());
             match create(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed("create", &path)(error)),
             }
-            *digest = read(&path, failed("read", &path))?;
+        }
+        Self::read_with(directory, 0o077)
+    }
+
+    /// Reads the tokens of a folder that others fill; their group may read them too, because Kubernetes mounts Secrets that way.
+    ///
+    /// # Errors
+    /// [`CredentialsError`] names the file and what to do.
+    pub fn read(directory: &Path) -> Result<Self, CredentialsError> {
+        Self::read_with(directory, 0o007)
+    }
+
+    fn read_with(directory: &Path, forbidden: u32) -> Result<Self, CredentialsError> {
+        let mut digests = Class::ALL.map(|class| (class, [0; 32]));
+        for (class, digest) in &mut digests {
+            *digest = read(&directory.join(class.name()), forbidden)?;
         }
         Ok(Self { digests })
     }
@@ -171,15 +177,28 @@ fn create(path: &Path) -> io::Result<()> {
     linked
 }
 
-fn read(path: &Path, failed: impl Fn(io::Error) -> CredentialsError) -> Result<[u8; 32], CredentialsError> {
-    let mode = fs::metadata(path).map_err(&failed)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> CredentialsError {
+    move |source| CredentialsError::File {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Reads a token that nobody may read who is in `forbidden`.
+fn read(path: &Path, forbidden: u32) -> Result<[u8; 32], CredentialsError> {
+    let mode = fs::metadata(path)
+        .map_err(failed("read", path))?
+        .permissions()
+        .mode()
+        & 0o777;
+    if mode & forbidden != 0 {
         return Err(CredentialsError::Mode {
             path: path.to_owned(),
             mode,
         });
     }
-    let token = fs::read_to_string(path).map_err(&failed)?;
+    let token = fs::read_to_string(path).map_err(failed("read", path))?;
     let token = token.trim_end();
     if token.len() < MIN_TOKEN_CHARS {
         return Err(CredentialsError::Short {
@@ -236,6 +255,21 @@ mod tests {
             error.contains("chmod 0600") && error.contains("detector"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_folder_that_others_fill_is_only_read_and_its_group_may_read_it_too() {
+        let directory = tempfile::tempdir().unwrap();
+        Credentials::open(directory.path()).unwrap();
+        let path = directory.path().join("detector");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        assert!(Credentials::read(directory.path()).is_ok());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(Credentials::read(directory.path()).is_err());
+        fs::remove_file(&path).unwrap();
+        let error = Credentials::read(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("detector"), "{error}");
+        assert!(!path.exists());
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::credentials::Credentials;
 use crate::engine::{Engine, engine_directory};
 use crate::execute::Executor;
 use crate::ffi;
-use crate::http::server::{Server, tls_acceptor};
+use crate::http::certificate::tls_acceptor;
+use crate::http::server::Server;
 use crate::http::service::{Service, ServiceParts};
 use crate::metrics::Metrics;
 use crate::repair;
@@ -47,7 +48,10 @@ pub fn run(settings: &Settings, admin_listen: Option<&AdminListen>) -> anyhow::R
     http.connections_max = connections_within_descriptors(http.connections_max);
     let data = prepare_data(&settings.data)?;
     let _lock = lock(&data)?;
-    let credentials = Credentials::open(&data.join("tokens"))?;
+    let credentials = match &settings.tokens {
+        Some(folder) => Credentials::read(folder)?,
+        None => Credentials::open(&data.join("tokens"))?,
+    };
     let tls = settings.tls.as_ref().map(tls_acceptor).transpose()?;
     // Before the engine boots, which takes a while: a port in use is said at once.
     let listener = std::net::TcpListener::bind(settings.listen).with_context(|| {

@@ -162,6 +162,20 @@ pub enum ApplyError {
     Retention(#[from] RetentionError),
 }
 
+impl ApplyError {
+    /// Whether applying again cannot help: this build, the store's records or a setting must change first.
+    pub const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan(
+                PlanError::ChecksumChanged { .. }
+                    | PlanError::WriterTooOld { .. }
+                    | PlanError::Retention(RetentionError::UnknownSetting { .. })
+            ) | Self::Retention(RetentionError::UnknownSetting { .. })
+        )
+    }
+}
+
 /// What `apply` did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {

@@ -13,8 +13,7 @@ use bytes::Bytes;
 use clickhouse::Client;
 use ja4_common::Shutdown;
 use ja4_common::admin::Admin;
-use ja4_common::clickhouse::StoreConfig;
-use ja4_common::secret::SecretError;
+use ja4_common::clickhouse::{ClientError, StoreConfig, Trouble, error_code};
 use ja4_model::EventId;
 use ja4_schema::native::{self, Block};
 use ja4_schema::rows::{QuarantineBlock, QuarantinedRow};
@@ -68,39 +67,6 @@ enum Refusal {
     Other(Trouble, String),
 }
 
-/// Why the store takes nothing, as far as it decides what a person should do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    /// It does not answer.
-    Away,
-    /// It does not know us.
-    Credentials,
-    /// We may not.
-    Rights,
-    /// Database, table or column is not there.
-    Schema,
-    /// Its disk is full.
-    Space,
-    /// It has too much to do, or still has our own insert of before a restart in hand.
-    Busy,
-    /// Something else.
-    Other,
-}
-
-impl Trouble {
-    /// By the number of the store's error. Source: `ErrorCodes.cpp` of ClickHouse.
-    const fn of_code(code: u32) -> Self {
-        match code {
-            192..=194 | 516 => Self::Credentials,
-            164 | 497 => Self::Rights,
-            16 | 60 | 81 => Self::Schema,
-            243 => Self::Space,
-            159 | 202 | 241 | 252 => Self::Busy,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// Makes [`Sender`].
 pub(crate) struct SenderParts {
     pub(crate) store: StoreConfig,
@@ -142,7 +108,7 @@ impl Sender {
     ///
     /// # Errors
     /// If the file cannot be read or is open to everybody.
-    pub(crate) fn new(parts: SenderParts) -> Result<Self, SecretError> {
+    pub(crate) fn new(parts: SenderParts) -> Result<Self, ClientError> {
         Ok(Self {
             client: RefCell::new(parts.store.client()?),
             parts,
@@ -191,8 +157,8 @@ impl Sender {
                 Refusal::Content(reason) => self.say(Trouble::Other, &reason),
                 Refusal::Other(trouble, reason) => {
                     self.say(trouble, &reason);
-                    if trouble == Trouble::Credentials {
-                        self.read_token_again();
+                    if matches!(trouble, Trouble::Credentials | Trouble::Tls) {
+                        self.read_files_again();
                     }
                 }
             },
@@ -243,6 +209,7 @@ impl Sender {
         let store = &self.parts.store;
         let remedy = match trouble {
             Trouble::Away => "see that it runs, or set store.connection.url".to_owned(),
+            Trouble::Tls => "put the certificate of its issuer into store.connection.ca_file".to_owned(),
             Trouble::Credentials => match &store.token_file {
                 Some(path) => format!(
                     "put the token of user {:?} into {}, it is read again at each try",
@@ -256,6 +223,7 @@ impl Sender {
                 store.user, store.logs_database
             ),
             Trouble::Schema => format!("run `ja4 schema apply --url {}`", store.url),
+            Trouble::ReadOnly => "let it or its table take rows again".to_owned(),
             Trouble::Space => "free space on the store's disk".to_owned(),
             Trouble::Busy => "if this stays, give it more memory or processors".to_owned(),
             Trouble::Other => "see the store's log".to_owned(),
@@ -267,8 +235,8 @@ impl Sender {
         );
     }
 
-    /// After a refusal of the credentials: they may have been mended meanwhile.
-    fn read_token_again(&self) {
+    /// After a refusal of the credentials, ours or the store's: they may have been mended meanwhile.
+    fn read_files_again(&self) {
         match self.parts.store.client() {
             Ok(client) => *self.client.borrow_mut() = client,
             Err(error) => self.say(Trouble::Credentials, &ja4_common::exit::chain(&error)),
@@ -398,8 +366,8 @@ impl Sender {
                     if self.parts.shutdown.is_requested() {
                         return None;
                     }
-                    if trouble == Trouble::Credentials {
-                        self.read_token_again();
+                    if matches!(trouble, Trouble::Credentials | Trouble::Tls) {
+                        self.read_files_again();
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_MAX);
@@ -433,13 +401,12 @@ impl Sender {
 fn classify(error: &clickhouse::error::Error) -> Refusal {
     let text = ja4_common::exit::chain(error);
     match error {
-        clickhouse::error::Error::BadResponse(answer) => match error_code(answer) {
-            Some(code) if CONTENT_ERRORS.contains(&code) => Refusal::Content(text),
-            Some(code) => Refusal::Other(Trouble::of_code(code), text),
-            None => Refusal::Other(Trouble::Other, text),
-        },
-        clickhouse::error::Error::Network(_) => Refusal::Other(Trouble::Away, text),
-        _ => Refusal::Other(Trouble::Other, text),
+        clickhouse::error::Error::BadResponse(answer)
+            if error_code(answer).is_some_and(|code| CONTENT_ERRORS.contains(&code)) =>
+        {
+            Refusal::Content(text)
+        }
+        _ => Refusal::Other(Trouble::of(error), text),
     }
 }
 
@@ -473,13 +440,6 @@ fn event_id(row_json: &[u8]) -> EventId {
         boot: ja4_model::BootId(number(id.boot)),
         seq: number(id.seq),
     }
-}
-
-/// The number in `Code: 117. DB::Exception: …`.
-fn error_code(answer: &str) -> Option<u32> {
-    let rest = &answer[answer.find("Code: ")? + 6..];
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..end].parse().ok()
 }
 
 #[cfg(test)]

@@ -7,10 +7,7 @@ pub(crate) mod write;
 use std::time::Duration;
 
 use clickhouse::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use ja4_common::clickhouse::StoreConfig;
-use ja4_common::secret::{self, SecretError};
+use ja4_common::clickhouse::{ClientError, Patience, StoreConfig, error_code};
 
 use crate::api::types::ProblemCode;
 use crate::error::ApiError;
@@ -23,22 +20,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A client that notices soon when the store is away.
 ///
 /// # Errors
-/// If the token's file cannot be read or is open to everybody.
-pub(crate) fn client(config: &StoreConfig) -> Result<Client, SecretError> {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_nodelay(true);
-    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .build(connector);
-    let mut client = Client::with_http_client(http)
-        .with_url(&config.url)
-        .with_user(&config.user)
-        .with_compression(clickhouse::Compression::None);
-    if let Some(path) = &config.token_file {
-        client = client.with_password(secret::read_file(path)?.expose());
-    }
-    Ok(client)
+/// If the token's file cannot be read or is open to everybody, or the certificates cannot be read.
+pub(crate) fn client(config: &StoreConfig) -> Result<Client, ClientError> {
+    config.client_with(Patience {
+        connect: Some(CONNECT_TIMEOUT),
+        idle: IDLE_TIMEOUT,
+    })
 }
 
 /// What a failure of the store is to the user. `what` is for the log: which query.
@@ -52,7 +39,7 @@ pub(crate) fn api_error(what: &str, error: &clickhouse::error::Error) -> ApiErro
     };
     match error {
         Error::Network(_) | Error::TimedOut => unreachable(&format!("{what}: {said}")),
-        Error::BadResponse(text) => match exception_code(text) {
+        Error::BadResponse(text) => match error_code(text) {
             // TOO_SLOW, TIMEOUT_EXCEEDED, TOO_MANY_ROWS, TOO_MANY_BYTES, MEMORY_LIMIT_EXCEEDED,
             // TOO_MANY_ROWS_OR_BYTES, SET_SIZE_LIMIT_EXCEEDED, QUERY_WAS_CANCELLED.
             Some(158..=160 | 191 | 241 | 307 | 394 | 396) => problem(
@@ -100,13 +87,6 @@ fn chain(error: &clickhouse::error::Error) -> String {
     // A line of a log; the store repeats the statement.
     const MAX_CHARS: usize = 600;
     ja4_common::exit::chain(error).chars().take(MAX_CHARS).collect()
-}
-
-/// The number in `Code: 159. DB::Exception: …`.
-fn exception_code(text: &str) -> Option<u32> {
-    let (_, after) = text.split_once("Code: ")?;
-    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
 }
 
 #[cfg(test)]

@@ -8,8 +8,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -17,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::service::Service;
 use super::stall::StallGuard;
-use crate::config::{HttpSettings, TlsConfig};
+use crate::config::HttpSettings;
 use crate::metrics::Metrics;
 
 /// Longest head of a request: an insert's URL names all its columns, some kilobytes. Also hyper's read buffer.
@@ -28,47 +26,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept: the reason is nearly always that descriptors have run out for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Why TLS cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read as PEM.
-    #[error("tls: cannot read {path}: {reason}")]
-    Read {
-        /// Which.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// Certificate and key do not fit.
-    #[error("tls: certificate and key cannot be used: {0}")]
-    Pair(rustls::Error),
-}
-
-/// Reads certificate and key.
-///
-/// # Errors
-/// [`TlsError`] names the file.
-pub fn tls_acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
-    let failed = |path: &std::path::Path, reason: String| TlsError::Read {
-        path: path.display().to_string(),
-        reason,
-    };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&config.certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed(&config.certificate, error.to_string()))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&config.key).map_err(|error| failed(&config.key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Pair)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(TlsError::Pair)?;
-    server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(server)))
-}
 
 /// What the accept loop needs.
 #[derive(Debug, Clone)]

@@ -12,3 +12,4 @@ mod clickhouse_crate;
 mod common;
 mod exactly_once;
 mod interface;
+mod tls;
