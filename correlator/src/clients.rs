@@ -49,7 +49,7 @@ impl Clients {
             .filter(|_| row.hello_is_the_clients())
             .map_or(&[][..], |hello| hello.tls.ja4.as_bytes());
         let host = row.request.host.as_bytes();
-        self.insert(self.hasher.hash_one((row.src_ip().0, ja4, host)));
+        self.insert(self.hasher.hash_one((row.client().ip.0, ja4, host)));
     }
 
     fn insert(&mut self, hash: u64) {

@@ -1,7 +1,7 @@
 //! What the correlator writes: a request with its connection, a hello, a late correction.
 
 use crate::WallNs;
-use crate::address::CanonicalAddr;
+use crate::address::{CanonicalAddr, Endpoint};
 use crate::connection::{ClientHello, Confirmed, ConnFacts, Hex};
 use crate::event::{EventKind, Head};
 use crate::id::{ConnUid, EventId};
@@ -136,9 +136,23 @@ pub struct JoinedRequest<'a> {
 }
 
 impl JoinedRequest<'_> {
-    /// The client address that everything is counted by.
-    pub fn src_ip(&self) -> CanonicalAddr {
-        self.request.effective_ip.unwrap_or(self.request.pair.client.ip)
+    /// The client that everything is counted by: whom the server believes in, else who opened the connection as it was seen
+    /// outermost, else the socket's peer. Behind address translation, or a balancer that passes TLS on, the peer is somebody else.
+    pub fn client(&self) -> Endpoint {
+        let request = self.request;
+        let is_certain = matches!(self.verdict, Match::Exact | Match::Asof);
+        let on_the_wire = self
+            .conn
+            .filter(|_| is_certain)
+            .map(|conn| conn.pair.client)
+            .filter(|client| client.ip != CanonicalAddr::UNSPECIFIED)
+            .unwrap_or(request.pair.client);
+        match (request.effective_ip, request.proxy_client) {
+            (None, _) => on_the_wire,
+            (Some(ip), Some(proxy)) if proxy.ip == ip => proxy,
+            // A header names no port.
+            (Some(ip), _) => Endpoint::new(ip, on_the_wire.port),
+        }
     }
 
     /// True if the hello is the client's own and not that of a proxy in front of it.

@@ -144,8 +144,9 @@ impl HttpLogsBlock {
         self.direction
             .push(facts::direction(row.conn.map(|conn| conn.direction)));
         self.transport.push(facts::transport(request.transport));
-        self.src_ip.push(row.src_ip().0);
-        self.src_port.push(request.pair.client.port);
+        let client = row.client();
+        self.src_ip.push(client.ip.0);
+        self.src_port.push(client.port);
         self.peer_ip.push(request.pair.client.ip.0);
         self.dst_ip.push(request.pair.server.ip.0);
         self.dst_port.push(request.pair.server.port);
