@@ -90,7 +90,9 @@ impl Converter {
             sni: hello.sni.as_deref().map_or(Text::EMPTY, Text::from),
             client_random: hello.random,
             hello_bytes: hello.message_bytes,
-            proxy: None,
+            proxy: event
+                .proxy_client
+                .map(|client| Endpoint::new(client.ip().into(), client.port())),
         }
     }
 

@@ -15,7 +15,7 @@ use ja4_common::exit::{self, Failure};
 
 use capture::offline::OpenError;
 use commands::fingerprint::FingerprintError;
-use commands::{bench, fingerprint, run};
+use commands::{bench, fingerprint, probe, run};
 
 /// Captures packets and reports each TLS ClientHello with its JA4 and JA3 fingerprints.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Bench(bench::Args),
     /// Capture on interfaces, or read a file, and send events to the receiver's socket.
     Run(run::Args),
+    /// Ask the running sensor's admin endpoint; status 0 if it answers 200. For probes of a container.
+    Probe(probe::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
             }
         }),
         Command::Run(args) => run::run(&args, &mut stdout),
+        Command::Probe(args) => probe::run(&args),
     };
     exit::report("ja4-sensor", result)
 }

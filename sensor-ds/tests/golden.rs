@@ -70,7 +70,6 @@ fn not_yet(golden: &Golden) -> Option<&'static str> {
         _ if golden.ja4.starts_with('d') => Some("DTLS"),
         ("edge", _) if is_tunnel => Some("tunnel"),
         ("edge", "ipfrag_small.pcap") => Some("IP fragments"),
-        ("edge", "proxyv1_small.pcap") => Some("preamble"),
         _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! What the flow table reports. The shell turns these into the events of the wire.
 
+use std::net::SocketAddr;
+
 use sensor_wire::Fingerprints;
 use sensor_wire::ip::IpAddress;
 use sensor_wire::registry::TlsVersion;
@@ -176,6 +178,8 @@ pub struct HelloEvent {
     pub frame: u64,
     /// What it says.
     pub hello: HelloFacts,
+    /// The client that a PROXY header before it has named: a claim of whoever sent it.
+    pub proxy_client: Option<SocketAddr>,
 }
 
 /// What the table reports, each with the capture time of its cause.

@@ -256,10 +256,13 @@ impl ViewMerger {
         group.confirmed = group.confirmed.max(hello.conn.confirmed);
         match &mut group.held {
             Some((first_at, first)) => {
+                // Only the view behind a load balancer has its header.
+                let proxy_client = first.proxy_client.or(hello.proxy_client);
                 if at < *first_at {
                     (*first_at, *first) = (at, hello);
                     group.conn = view.conn;
                 }
+                first.proxy_client = proxy_client;
             }
             None => self.tell_again(at, &key, hello),
         }

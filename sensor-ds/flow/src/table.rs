@@ -6,6 +6,7 @@
 //! connection is a candidate beside it until the three-way handshake is complete.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -24,7 +25,7 @@ use crate::event::{
     SynFacts, TimeNs,
 };
 use crate::key::{FlowKey, Side, Views, encap_of};
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, WINDOW_BYTES};
 use crate::settings::{FlowSettings, Seed};
 use crate::store::{Class, FlowIdx, FlowStore, Links};
 use crate::tracked::{Slot, Tracked, TrackedTable};
@@ -67,6 +68,20 @@ struct Cause {
     now: TimeNs,
     interface: u16,
     frame: u64,
+}
+
+/// A whole hello among the bytes of a stream.
+struct Found<'a> {
+    /// The handshake message, taken out of its records.
+    message: &'a [u8],
+    /// Bytes of those records, up to the message's end.
+    record_bytes: usize,
+    /// Bytes of the stream up to there.
+    stream_bytes: usize,
+    /// Who a PROXY header says the client is.
+    proxy_client: Option<SocketAddr>,
+    /// Bytes behind it that are known without a gap.
+    rest: &'a [u8],
 }
 
 /// A segment with its addresses.
@@ -330,7 +345,7 @@ impl FlowTable {
             if flags.has(TcpFlags::ACK) {
                 self.on_syn_ack(arrival, newest);
             } else {
-                self.on_syn(arrival, newest);
+                self.on_syn(arrival, newest, tracked.map(|(_, tracked)| tracked));
             }
             return;
         }
@@ -392,7 +407,11 @@ impl FlowTable {
 
     // ---- opening ----
 
-    fn on_syn(&mut self, arrival: &Arrival<'_>, newest: Option<FlowIdx>) {
+    fn on_syn(&mut self, arrival: &Arrival<'_>, newest: Option<FlowIdx>, tracked: Option<Tracked>) {
+        if tracked.is_some_and(|tracked| is_past_of(arrival, &tracked)) {
+            self.counters.drop_frame(FrameDrop::OtherView);
+            return;
+        }
         let repeated = newest.and_then(|newest| {
             self.opening.chain(newest).find(|&idx| {
                 let flow = self.opening.get(idx);
@@ -683,11 +702,18 @@ impl FlowTable {
                 Scan::NeedMore => {}
                 Scan::NotHello(reason) => return self.give_up(arrival, idx, loss_of(reason)),
                 Scan::Complete {
+                    preamble_bytes,
                     message_bytes,
                     stream_bytes,
                 } => {
-                    let message = collect_message(payload, message_bytes);
-                    return self.on_hello(arrival, idx, &message, stream_bytes, &payload[stream_bytes..]);
+                    let found = Found {
+                        message: &collect_message(&payload[preamble_bytes..], message_bytes),
+                        record_bytes: stream_bytes - preamble_bytes,
+                        stream_bytes,
+                        proxy_client: search.scanner.proxy_client(),
+                        rest: &payload[stream_bytes..],
+                    };
+                    return self.on_hello(arrival, idx, &found);
                 }
             }
         }
@@ -708,6 +734,7 @@ impl FlowTable {
             self.counters.lose(Loss::TooManyPieces);
         }
         let scan = search.scanner.advance(assembly.contiguous());
+        let proxy_client = search.scanner.proxy_client();
         let assembly = match scan {
             Scan::Complete { .. } => search.assembly.take(),
             _ => None,
@@ -717,14 +744,21 @@ impl FlowTable {
         match (scan, assembly) {
             (
                 Scan::Complete {
+                    preamble_bytes,
                     message_bytes,
                     stream_bytes,
                 },
                 Some(assembly),
             ) => {
                 let stream = assembly.contiguous();
-                let message = collect_message(stream, message_bytes);
-                self.on_hello(arrival, idx, &message, stream_bytes, &stream[stream_bytes..])
+                let found = Found {
+                    message: &collect_message(&stream[preamble_bytes..], message_bytes),
+                    record_bytes: stream_bytes - preamble_bytes,
+                    stream_bytes,
+                    proxy_client,
+                    rest: &stream[stream_bytes..],
+                };
+                self.on_hello(arrival, idx, &found)
             }
             (Scan::NotHello(reason), _) => self.give_up(arrival, idx, loss_of(reason)),
             _ => self.keep_budget(idx),
@@ -767,22 +801,15 @@ impl FlowTable {
         self.reassembly_bytes -= search.map_or(0, |search| search.memory_bytes());
     }
 
-    /// A whole message. `rest` are the bytes behind it that are known without a gap.
-    fn on_hello(
-        &mut self,
-        arrival: &Arrival<'_>,
-        idx: FlowIdx,
-        message: &[u8],
-        stream_bytes: usize,
-        rest: &[u8],
-    ) -> bool {
+    /// A whole message; false if the connection is gone.
+    fn on_hello(&mut self, arrival: &Arrival<'_>, idx: FlowIdx, found: &Found<'_>) -> bool {
         if self.opening.get(idx).reported.is_none() && self.is_left_out(arrival, idx) {
             self.let_go(idx, Loss::Egress);
             return false;
         }
         let flow = self.opening.get_mut(idx);
         let is_midstream = flow.handshake == Handshake::Midstream;
-        let hello = match ClientHello::parse(message) {
+        let hello = match ClientHello::parse(found.message) {
             // Without a SYN, bytes of any stream may look like the start of a hello: be strict.
             Ok(hello) if !(is_midstream && hello.is_damaged) => hello,
             _ => return self.give_up(arrival, idx, Loss::MalformedHello),
@@ -793,13 +820,13 @@ impl FlowTable {
         if hello.has(ExtensionType::EARLY_DATA) {
             flow.flags.insert(FlowFlags::EARLY_DATA);
         }
-        if stream_bytes > message.len() + RECORD_HEADER_BYTES && flow.reported.is_none() {
+        if found.record_bytes > found.message.len() + RECORD_HEADER_BYTES && flow.reported.is_none() {
             flow.flags.insert(FlowFlags::FRAGMENTED_RECORDS);
         }
         let base = flow.search[arrival.side.idx()]
             .as_ref()
             .map_or(SeqNum(0), |search| search.base);
-        let end = base.add(u32::try_from(stream_bytes).unwrap_or(u32::MAX));
+        let end = base.add(u32::try_from(found.stream_bytes).unwrap_or(u32::MAX));
         let n_hellos = flow.reported.map_or(0, |reported| reported.n_hellos);
         let known = flow.reported.map(|reported| (reported.conn, reported.confirmed));
         let (conn, confirmed) = known.unwrap_or((ConnId(self.next_conn), Confirmed::None));
@@ -819,10 +846,11 @@ impl FlowTable {
             hello_index: n_hellos,
             frame: arrival.cause.frame,
             hello: hello_facts(&hello),
+            proxy_client: found.proxy_client,
         };
         self.events
             .push_back(FlowEvent::Hello(arrival.cause.now, Box::new(event)));
-        self.look_for_second(arrival, idx, end, rest);
+        self.look_for_second(arrival, idx, end, found.rest);
         true
     }
 
@@ -1069,6 +1097,17 @@ impl FlowTable {
         };
         self.opening.reclass(idx, class, self.clock);
     }
+}
+
+/// True if this SYN is the tracked connection's own, on an interface whose ring is read later: it lies behind what its side has sent
+/// since. A new connection on the same addresses has a number ahead of the old one's (RFC 6528).
+fn is_past_of(arrival: &Arrival<'_>, tracked: &Tracked) -> bool {
+    let behind = tracked
+        .numbers()
+        .expected(arrival.side)
+        .map(|next| next.since(arrival.segment.seq));
+    !tracked.views().admits(arrival.side, arrival.cause.interface)
+        && behind.is_some_and(|behind| (1..=WINDOW_BYTES).contains(&behind))
 }
 
 /// True if a segment could be the start of a ClientHello of a connection whose SYN was not seen. Three

@@ -225,6 +225,87 @@ fn a_proxy_that_passes_tls_on_is_a_view() {
 }
 
 #[test]
+fn an_interface_whose_ring_is_read_late_does_not_end_the_connection() {
+    // The same addresses on card and bridge; the bridge's ring is read when the card's connection has got so far.
+    let [card, bridge] = [0, 1].map(|interface| Passage {
+        interface,
+        ..NODE_PORT[0]
+    });
+    for n_ahead in 0..=7 {
+        let mut bench = Bench::new(MergeSettings::default());
+        let mut talk = Talk::new(1);
+        let mut segments = opening(&mut talk, 7);
+        segments.extend(going_on(&mut talk));
+        segments.push(talk.server(ACK, &[23, 3, 3, 0, 1, 9]));
+        segments.push(talk.client(ACK, &[23, 3, 3, 0, 1, 8]));
+        segments.extend(ending(&mut talk));
+        let (n, start) = (segments.len(), bench.rig.now);
+        let mut events = Vec::new();
+        for (interface, part) in [
+            (card, 0..n_ahead),
+            (bridge, 0..n - 3),
+            (card, n_ahead..n),
+            (bridge, n - 3..n),
+        ] {
+            // Captured at the same times on both, taken later.
+            bench.rig.now = start + TimeNs::try_from(part.start).unwrap() * MILLISECOND;
+            events.extend(bench.pass_all(&segments[part], &[interface]));
+        }
+        events.extend(bench.wait(300 * MILLISECOND));
+        let told: Vec<String> = words(&events)
+            .into_iter()
+            .filter(|word| !word.starts_with("acked") && !word.starts_with("followed"))
+            .collect();
+        assert_eq!(told, ["hello0", "fin0"], "{n_ahead} segments ahead");
+        let end = events.iter().find_map(|event| match event {
+            FlowEvent::Close { at, .. } => Some(*at),
+            _ => None,
+        });
+        // The last acknowledgement comes behind the second FIN.
+        let ended = start + TimeNs::try_from(n - 1).unwrap() * MILLISECOND;
+        assert!(
+            end.is_some_and(|end| (end - ended).abs() < MILLISECOND),
+            "{n_ahead} segments ahead: {end:?} {ended}"
+        );
+    }
+}
+
+#[test]
+fn a_balancer_that_names_its_client_is_a_view_with_that_name() {
+    // The header comes alone, with the hello, or cut in two.
+    for cuts in [&[47][..], &[], &[20, 60]] {
+        let mut bench = Bench::new(MergeSettings::default());
+        let inner = Passage {
+            interface: 0,
+            client: (Ipv4Addr::new(10, 77, 0, 11), 51_000),
+            server: (Ipv4Addr::new(10, 244, 2, 3), 8443),
+        };
+        let (mut outside, mut inside) = (Talk::new(1), Talk::new(2));
+        let header = b"PROXY TCP4 203.0.113.9 10.77.0.11 40112 30443\r\n";
+        let stream = [&header[..], &hello(7)].concat();
+        let mut segments = inside.handshake();
+        let mut from = 0;
+        for cut in cuts.iter().copied().chain([stream.len()]) {
+            segments.push(inside.client(ACK, &stream[from..cut]));
+            from = cut;
+        }
+        let mut events = bench.pass_all(&opening(&mut outside, 7), &NODE_PORT[..1]);
+        events.extend(bench.pass_all(&segments, &[inner]));
+        events.extend(bench.wait(300 * MILLISECOND));
+        events.extend(bench.pass_all(&going_on(&mut inside), &[inner]));
+        assert_eq!(
+            words(&events),
+            ["hello0", "acked0", "followed0"],
+            "cut at {cuts:?}"
+        );
+        let hello = hellos(&events)[0];
+        assert_eq!(text(&hello.conn.pair), "203.0.113.9:40112>10.77.0.11:30443");
+        assert_eq!(hello.conn.views.len(), 1);
+        assert_eq!(hello.proxy_client, Some("203.0.113.9:40112".parse().unwrap()));
+    }
+}
+
+#[test]
 fn a_client_that_repeats_its_random_has_two_connections() {
     let mut bench = Bench::new(MergeSettings::default());
     let mut again = NODE_PORT[0];

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod fingerprint;
 pub(crate) mod mix;
+pub(crate) mod probe;
 pub(crate) mod run;
 
 /// Seed of the hash tables where input is a file: the same file gives the same events.

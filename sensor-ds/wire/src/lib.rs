@@ -1,7 +1,7 @@
 //! Reads protocol values and fingerprints out of byte slices: link layer, IP, TCP, TLS ClientHello, JA4 and JA3.
 //!
 //! ```text
-//! frame --link--> ethertype + bytes --ip--> addresses + bytes --tcp--> segment --tls--> ClientHello --> fingerprints
+//! frame --link--> ethertype + bytes --ip--> addresses + bytes --tcp--> segment --proxy, tls--> ClientHello --> fingerprints
 //! ```
 //!
 //! Every parser takes a slice and returns values that borrow from it. Answers are *done*, *need more*
@@ -17,6 +17,7 @@
 pub mod fingerprint;
 pub mod ip;
 pub mod link;
+pub mod proxy;
 mod reader;
 pub mod registry;
 pub mod tcp;

@@ -4,7 +4,9 @@
 //! message is whole; [`collect_message`] takes it out of its records; [`ClientHello::parse`] reads it.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
+use crate::proxy::ProxyHeader;
 use crate::reader::{Reader, u16_values};
 use crate::registry::{ContentType, ExtensionType, HandshakeType, NamedGroup, TlsVersion, is_grease};
 
@@ -31,6 +33,8 @@ pub enum Scan {
     NeedMore,
     /// The message is whole.
     Complete {
+        /// Bytes of the stream before the first record: a PROXY header, or none.
+        preamble_bytes: usize,
         /// Bytes of the handshake message with its header.
         message_bytes: usize,
         /// Bytes of the stream up to the end of the message.
@@ -57,6 +61,8 @@ pub enum NotHello {
 /// Follows the records of a stream. Each byte is looked at once, however the stream is cut.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HelloScanner {
+    /// What may stand before the first record.
+    preamble: Preamble,
     /// Offset of the first record that is not wholly scanned.
     next_record: usize,
     /// Handshake bytes in the records before it.
@@ -65,6 +71,18 @@ pub struct HelloScanner {
     header: Header,
     /// A dummy change-cipher-spec may stand before the hello (RFC 8446 appendix D.4).
     skips_change_cipher_spec: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Preamble {
+    /// A PROXY header may.
+    #[default]
+    Possible,
+    /// Nothing, or what was there was read.
+    Known {
+        bytes: usize,
+        client: Option<SocketAddr>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,14 +119,48 @@ impl HelloScanner {
     /// A scanner for the second hello of a connection, which a dummy change-cipher-spec may precede.
     pub fn second() -> Self {
         Self {
+            preamble: Preamble::Known {
+                bytes: 0,
+                client: None,
+            },
             skips_change_cipher_spec: true,
             ..Self::default()
         }
     }
 
+    /// The client that a PROXY header before the hello has named.
+    pub const fn proxy_client(&self) -> Option<SocketAddr> {
+        match self.preamble {
+            Preamble::Possible => None,
+            Preamble::Known { client, .. } => client,
+        }
+    }
+
+    /// Length of what stands before the first record, once that is known.
+    fn read_preamble(&mut self, stream: &[u8]) -> Result<Option<usize>, NotHello> {
+        if let Preamble::Known { bytes, .. } = self.preamble {
+            return Ok(Some(bytes));
+        }
+        let (bytes, client) = match ProxyHeader::read(stream) {
+            ProxyHeader::Absent if stream.is_empty() => return Ok(None),
+            ProxyHeader::NeedMore => return Ok(None),
+            ProxyHeader::Malformed => return Err(NotHello::OtherProtocol),
+            ProxyHeader::Absent => (0, None),
+            ProxyHeader::Whole { bytes, client } => (bytes, client),
+        };
+        self.preamble = Preamble::Known { bytes, client };
+        self.next_record = bytes;
+        Ok(Some(bytes))
+    }
+
     /// Scans `stream`: all bytes from its start that are known without a gap. Each call must be given
     /// the same bytes as the one before, and possibly more behind them.
     pub fn advance(&mut self, stream: &[u8]) -> Scan {
+        let preamble_bytes = match self.read_preamble(stream) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Scan::NeedMore,
+            Err(reason) => return Scan::NotHello(reason),
+        };
         // Terminates: every turn moves `next_record` by at least six bytes or returns.
         loop {
             let rest = stream.get(self.next_record..).unwrap_or_default();
@@ -137,6 +189,7 @@ impl HelloScanner {
                             .saturating_add(RECORD_HEADER_BYTES)
                             .saturating_add(missing);
                         return Scan::Complete {
+                            preamble_bytes,
                             message_bytes,
                             stream_bytes,
                         };
@@ -207,8 +260,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Takes the handshake message of `message_bytes` bytes out of the records of `stream`, which a scanner
-/// has found [`Scan::Complete`]. Borrows where the message lies in one record.
+/// Takes the handshake message of `message_bytes` bytes out of the records at the start of `stream`, which a scanner
+/// has found [`Scan::Complete`]; without the preamble. Borrows where the message lies in one record.
 pub fn collect_message(stream: &[u8], message_bytes: usize) -> Cow<'_, [u8]> {
     let mut message: Cow<'_, [u8]> = Cow::Borrowed(&[]);
     let mut at = 0_usize;

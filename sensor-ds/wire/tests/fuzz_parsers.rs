@@ -68,7 +68,9 @@ fn fuzz_tls_record() {
         .for_each(|(bytes, cut)| {
             let mut stream = vec![22, 3, 1];
             stream.extend(bytes);
-            for stream in [bytes, &stream] {
+            let behind_v1 = [b"PROXY TCP4 192.0.2.1 198.51.100.2 51234 443\r\n", &stream[..]].concat();
+            let behind_v2 = [b"\r\n\r\n\0\r\nQUIT\n", &bytes[..]].concat();
+            for stream in [bytes, &stream, &behind_v1, &behind_v2] {
                 let whole = HelloScanner::default().advance(stream);
                 let mut scanner = HelloScanner::default();
                 let step = usize::from(*cut).max(1);
@@ -81,12 +83,16 @@ fn fuzz_tls_record() {
                 }
                 assert_eq!(last, whole, "the answer depends on how the stream was cut");
                 if let Scan::Complete {
+                    preamble_bytes,
                     message_bytes,
                     stream_bytes,
                 } = whole
                 {
                     assert!(message_bytes <= MAX_HELLO_BYTES && stream_bytes <= stream.len());
-                    assert_eq!(collect_message(stream, message_bytes).len(), message_bytes);
+                    assert_eq!(
+                        collect_message(&stream[preamble_bytes..], message_bytes).len(),
+                        message_bytes
+                    );
                 }
             }
         });

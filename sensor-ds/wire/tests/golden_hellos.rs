@@ -79,6 +79,7 @@ fn corpus_hellos_survive_any_record_size() {
             let stream = into_records(&message, size);
             let scan = HelloScanner::default().advance(&stream);
             let expected = Scan::Complete {
+                preamble_bytes: 0,
                 message_bytes: message.len(),
                 stream_bytes: stream.len(),
             };

@@ -47,6 +47,7 @@ fn every_prefix_needs_more_and_the_whole_is_complete() {
             );
         }
         let expected = Scan::Complete {
+            preamble_bytes: 0,
             message_bytes: message.len(),
             stream_bytes: stream.len(),
         };
@@ -63,6 +64,7 @@ fn bytes_behind_the_message_are_left_alone() {
     let stream_bytes = stream.len();
     stream.extend([20, 3, 3, 0, 1, 1]);
     let expected = Scan::Complete {
+        preamble_bytes: 0,
         message_bytes: message.len(),
         stream_bytes,
     };
@@ -92,11 +94,36 @@ fn a_second_hello_may_follow_a_change_cipher_spec() {
     let message = hello(&[]);
     let stream = [&[20, 3, 3, 0, 1, 1][..], &records(&message, 255)].concat();
     let expected = Scan::Complete {
+        preamble_bytes: 0,
         message_bytes: message.len(),
         stream_bytes: stream.len(),
     };
     assert_eq!(HelloScanner::second().advance(&stream), expected);
     assert_eq!(collect_message(&stream, message.len()), message);
+}
+
+#[test]
+fn a_proxy_header_may_stand_before_the_first_hello_alone() {
+    let message = hello(&[]);
+    let header = b"PROXY TCP4 192.0.2.1 198.51.100.2 51234 443\r\n";
+    let stream = [&header[..], &records(&message, 7)].concat();
+    let mut scanner = HelloScanner::default();
+    for n in 0..stream.len() {
+        assert_eq!(scanner.advance(&stream[..n]), Scan::NeedMore, "prefix {n}");
+    }
+    let expected = Scan::Complete {
+        preamble_bytes: header.len(),
+        message_bytes: message.len(),
+        stream_bytes: stream.len(),
+    };
+    assert_eq!(scanner.advance(&stream), expected);
+    assert_eq!(HelloScanner::default().advance(&stream), expected);
+    assert_eq!(scanner.proxy_client(), Some("192.0.2.1:51234".parse().unwrap()));
+    assert_eq!(collect_message(&stream[header.len()..], message.len()), message);
+    assert_eq!(
+        HelloScanner::second().advance(&stream),
+        Scan::NotHello(NotHello::OtherProtocol)
+    );
 }
 
 #[test]
