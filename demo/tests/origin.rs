@@ -165,6 +165,49 @@ async fn one_event_suffices_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_balancer_the_client_is_whom_its_header_names() {
+    let site = Site::start(|config| {
+        config.proxy_protocol = true;
+        config.request_timeout = Span::millis(500);
+    });
+    const GET: &[u8] = b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let line = b"PROXY TCP4 203.0.113.9 198.51.100.1 40112 443\r\n";
+    let own_check = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for header in [&line[..], own_check] {
+        let answer = talk(site.plain, &[header, GET].concat()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    for (bytes, reason) in [(GET, "proxy_header"), (&line[..20], "proxy_timeout")] {
+        assert_eq!(talk(site.plain, bytes).await, "");
+        site.dropped(|dropped| dropped.contains_key(reason)).await;
+    }
+    let (requests, _) = site.stop().await;
+    let fields = [
+        "client_ip",
+        "proxy_client_ip",
+        "proxy_client_port",
+        "effective_ip",
+        "effective_source",
+    ];
+    let said: Vec<_> = requests
+        .iter()
+        .map(|request| fields.map(|field| request[field].to_string()))
+        .collect();
+    assert_eq!(
+        said[0],
+        [
+            "\"127.0.0.1\"",
+            "\"203.0.113.9\"",
+            "40112",
+            "\"203.0.113.9\"",
+            "\"proxy_protocol\""
+        ]
+    );
+    assert_eq!(said[1][..4], ["\"127.0.0.1\"", "null", "null", "null"]);
+    assert_eq!(said.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answered_request_of_real_clients_is_reported_once_on_its_connection() {
     let site = Site::start(|_| {});
     let host = format!("demo.test:{}", site.secure.port());

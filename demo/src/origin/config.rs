@@ -17,6 +17,8 @@ pub struct OriginConfig {
     pub listen: SocketAddr,
     /// Where plain HTTP is served too. Default: nowhere.
     pub listen_plain: Option<SocketAddr>,
+    /// Every connection begins with a PROXY header (version 1 or 2), as behind a load balancer that sends one. Default false.
+    pub proxy_protocol: bool,
     /// Names of the certificate. Default `demo.test`, `localhost`, `127.0.0.1`.
     pub names: Vec<String>,
     /// Folder for `ca.pem`, for clients that check the certificate. Default: not written.
@@ -80,6 +82,7 @@ impl Default for OriginConfig {
             process: ProcessConfig::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
             listen_plain: None,
+            proxy_protocol: false,
             names: ["demo.test", "localhost", "127.0.0.1"]
                 .map(str::to_owned)
                 .to_vec(),

@@ -24,7 +24,9 @@ use ja4_emit::{EmitConfig, Emitter};
 use ja4_model::Text;
 use ja4_model::address::Pair;
 use ja4_model::request::ServerTls;
+use ppp::{HeaderResult, PartialResult as _, v1, v2};
 use socket2::{Domain, Socket, Type};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -235,8 +237,53 @@ async fn accept_all(
     }
 }
 
+/// Longest PROXY header that is read: addresses and extensions. Load balancers send some hundred bytes.
+const PROXY_HEADER_MAX: usize = 4096;
+
+/// Takes the PROXY header off the stream, and gives the client that it names.
+async fn proxy_client(stream: &mut TcpStream) -> std::io::Result<Option<SocketAddr>> {
+    /// Between two looks at a header that came in part, which load balancers do not send.
+    const LOOK_AGAIN: Duration = Duration::from_millis(1);
+    let mut start = [0; PROXY_HEADER_MAX];
+    loop {
+        let n = stream.peek(&mut start).await?;
+        let header = HeaderResult::parse(&start[..n]);
+        if header.is_incomplete() && (1..PROXY_HEADER_MAX).contains(&n) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        let (length, client) = match header {
+            HeaderResult::V1(Ok(header)) => (header.header.len(), client_of_line(header.addresses)),
+            HeaderResult::V2(Ok(header)) => (header.len(), client_of_binary(&header)),
+            HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
+        };
+        stream.read_exact(&mut start[..length]).await?;
+        return Ok(client);
+    }
+}
+
+fn client_of_line(addresses: v1::Addresses) -> Option<SocketAddr> {
+    match addresses {
+        v1::Addresses::Unknown => None,
+        v1::Addresses::Tcp4(pair) => Some((pair.source_address, pair.source_port).into()),
+        v1::Addresses::Tcp6(pair) => Some((pair.source_address, pair.source_port).into()),
+    }
+}
+
+/// None where the balancer speaks for itself.
+fn client_of_binary(header: &v2::Header<'_>) -> Option<SocketAddr> {
+    match header.addresses {
+        _ if header.command == v2::Command::Local => None,
+        v2::Addresses::IPv4(pair) => Some((pair.source_address, pair.source_port).into()),
+        v2::Addresses::IPv6(pair) => Some((pair.source_address, pair.source_port).into()),
+        v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
+    }
+}
+
 async fn converse(
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     shared: &Arc<Shared>,
@@ -253,9 +300,17 @@ async fn converse(
             client: peer.into(),
             server: local.into(),
         },
+        proxy_client: None,
         id: shared.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         tls: None,
     };
+    if shared.config.proxy_protocol {
+        match timeout(shared.config.request_timeout.0, proxy_client(&mut stream)).await {
+            Ok(Ok(client)) => connection.proxy_client = client.map(Into::into),
+            Ok(Err(_)) => return "proxy_header",
+            Err(_) => return "proxy_timeout",
+        }
+    }
     let Some(acceptor) = acceptor else {
         return serve::http1(stream, &connection, shared).await;
     };

@@ -3,8 +3,8 @@
 use std::time::{Instant, SystemTime};
 
 use ja4_emit::Emitter;
-use ja4_model::address::Pair;
-use ja4_model::request::ServerTls;
+use ja4_model::address::{Endpoint, Pair};
+use ja4_model::request::{EffectiveSource, ServerTls};
 use ja4_model::{Event, HeadersForm, Request, RequestEnd, Text};
 
 use super::config::EmitMode;
@@ -15,6 +15,8 @@ use crate::observe::RequestHead;
 pub struct Connection {
     /// The socket's ends.
     pub pair: Pair,
+    /// The client that the load balancer's PROXY header names.
+    pub proxy_client: Option<Endpoint>,
     /// The server's number of the connection.
     pub id: u64,
     /// TLS, unless plain.
@@ -108,6 +110,12 @@ fn request_of(connection: &Connection, place: Place, head: &RequestHead) -> Requ
     let scheme = if connection.tls.is_some() { "https" } else { "http" };
     Request {
         pair: connection.pair,
+        proxy_client: connection.proxy_client,
+        effective_ip: connection.proxy_client.map(|client| client.ip),
+        effective_source: match connection.proxy_client {
+            Some(_) => EffectiveSource::ProxyProtocol,
+            None => EffectiveSource::Wire,
+        },
         conn_id: Text::from(connection.id.to_string()),
         req_index: Some(place.index),
         stream_id: place.stream.map(u64::from),
