@@ -12,6 +12,16 @@ use crate::web;
 pub(crate) fn command(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
+    // Cargo tells a program that it runs which package that is. Handed on, builds of C code are done again (ring looks at
+    // it), and all above them.
+    for (name, _) in std::env::vars_os() {
+        let is_of_package = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if is_of_package {
+            command.env_remove(name);
+        }
+    }
     // The same value for every run of cargo: a different one would build the dashboard again. Without it the pages are
     // those of dashboard/web/dist, or the page that says how to build them.
     if let Ok(dist) = web::dist(root)
