@@ -82,7 +82,7 @@ image)
   ref=$1 bin=$2
   shift 2
   t=$(mktemp "$STATE/image.XXXXXX.tar")
-  "$BIN/tool" image -o "$t" -t "$ref" -file "$bin=/$(basename "$bin")" -entrypoint "/$(basename "$bin")" "$@"
+  TOOL_ROOT=$KIT/root "$BIN/tool" image -o "$t" -t "$ref" -file "$bin=/$(basename "$bin")" -entrypoint "/$(basename "$bin")" "$@"
   load "$t"
   rm -f "$t"
   ;;

@@ -15,7 +15,9 @@ mod case;
 mod cluster;
 mod evidence;
 mod images;
+mod manifests;
 mod nodes;
+pub mod pipeline;
 mod pods;
 pub mod wait;
 

@@ -48,6 +48,23 @@ impl NodeAccess {
         self.ctl(&[&["in-node", index, "--"], command].concat())
     }
 
+    /// A program that came with the kit, such as `haproxy`.
+    ///
+    /// # Errors
+    /// When the running cluster's kit has none of that name.
+    pub fn program(&self, name: &str) -> anyhow::Result<String> {
+        let kit =
+            std::fs::read_to_string(self.state.join("kit")).context("could not read which kit is in use")?;
+        let path = Path::new(kit.trim()).join("root/usr/sbin").join(name);
+        if !path.is_file() {
+            bail!(
+                "{} is not there; e2e/cluster/versions.env names the packages of the kit",
+                path.display()
+            );
+        }
+        Ok(path.display().to_string())
+    }
+
     /// Takes a node's power away: every process of it is gone at once.
     ///
     /// # Errors

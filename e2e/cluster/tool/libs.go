@@ -19,21 +19,26 @@ func triple() string {
 	return machines[runtime.GOARCH] + "-linux-gnu"
 }
 
-// libraries returns SOURCE=TARGET for the interpreter and every shared library that the ELF files among files need.
+// libraries returns SOURCE=TARGET for the interpreter and every shared library that the ELF files among files need. They are looked
+// for on this machine, then below $TOOL_ROOT, where packages are unpacked; in the image they are where the loader looks.
 func libraries(files []string) ([]string, error) {
 	var out []string
 	seen := map[string]bool{}
 	var visit func(path string) error
-	add := func(path, by string) error {
+	add := func(root, path, by string) error {
 		if seen[path] {
 			return nil
 		}
 		seen[path] = true
-		if _, err := os.Stat(path); err != nil {
-			return fmt.Errorf("%s: wanted by %s: %w", path, by, err)
+		if _, err := os.Stat(root + path); err != nil {
+			return fmt.Errorf("%s: wanted by %s: %w", root+path, by, err)
 		}
-		out = append(out, path+"="+path)
-		return visit(path)
+		out = append(out, root+path+"="+path)
+		return visit(root + path)
+	}
+	roots := []string{""}
+	if root := os.Getenv("TOOL_ROOT"); root != "" {
+		roots = append(roots, root)
 	}
 	visit = func(path string) error {
 		f, err := elf.Open(path)
@@ -47,7 +52,7 @@ func libraries(files []string) ([]string, error) {
 				if _, err := p.ReadAt(raw, 0); err != nil {
 					return err
 				}
-				if err := add(strings.TrimRight(string(raw), "\x00"), path); err != nil {
+				if err := add("", strings.TrimRight(string(raw), "\x00"), path); err != nil {
 					return err
 				}
 			}
@@ -58,12 +63,14 @@ func libraries(files []string) ([]string, error) {
 		}
 	next:
 		for _, n := range needed {
-			for _, d := range libraryDirs {
-				if candidate := filepath.Join(d, n); exists(candidate) {
-					if err := add(candidate, path); err != nil {
-						return err
+			for _, root := range roots {
+				for _, d := range libraryDirs {
+					if candidate := filepath.Join(d, n); exists(root + candidate) {
+						if err := add(root, candidate, path); err != nil {
+							return err
+						}
+						continue next
 					}
-					continue next
 				}
 			}
 			return fmt.Errorf("%s needs %s, which is in none of %v", path, n, libraryDirs)

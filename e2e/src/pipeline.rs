@@ -1,0 +1,258 @@
+//! A pipeline from the plain manifests: its secrets, its store, its schema, its sensors; and questions to its store.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, PersistentVolume, Pod, Secret, Service};
+use kube::api::PostParams;
+use kube::{Api, ResourceExt as _};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+
+use crate::case::Case;
+use crate::wait::{self, JobEnd};
+
+/// Classes of the store's tokens.
+const CLASSES: [&str; 4] = ["writer", "detector", "dashboard", "migrator"];
+
+/// The manifests, as a person has them.
+pub mod manifests {
+    /// The embedded store.
+    pub const STORE: &str = include_str!("../manifests/store.yaml");
+    /// Its migrations.
+    pub const SCHEMA: &str = include_str!("../manifests/schema.yaml");
+    /// Sensor and correlator on each node.
+    pub const SENSOR_NODE: &str = include_str!("../manifests/sensor-node.yaml");
+    /// The detector.
+    pub const DETECTOR: &str = include_str!("../manifests/detector.yaml");
+}
+
+/// A store that is ready and has its tables.
+#[derive(Debug)]
+pub struct Store<'a> {
+    case: &'a Case,
+    /// By class.
+    tokens: BTreeMap<&'static str, String>,
+    /// Of its Service: nodes do not know the cluster's names.
+    address: String,
+    /// Where it runs.
+    node: String,
+}
+
+/// Somebody whose certificates are believed.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate.
+    pub pem: String,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        })
+    }
+
+    /// Certificate and key for a server's names.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub fn server(&self, names: &[String]) -> anyhow::Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(names.to_vec())?.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
+impl<'a> Store<'a> {
+    /// Starts the store on `node`, and makes its tables by the schema Job.
+    ///
+    /// # Errors
+    /// When something does not become ready in time.
+    pub async fn start(case: &'a Case, node: &str) -> anyhow::Result<Self> {
+        for image in ["ja4-clickhouse", "ja4-cli"] {
+            case.image(image)?;
+        }
+        let namespace = &case.namespace;
+        let authority = Authority::new()?;
+        let names = ["store".to_owned(), format!("store.{namespace}.svc")];
+        let (certificate, key) = authority.server(&names)?;
+        let mut tokens = BTreeMap::new();
+        for class in CLASSES {
+            tokens.insert(class, token()?);
+        }
+        case.apply::<Secret>(json!({"metadata": {"name": "store-tls"}, "stringData": {"tls.crt": certificate, "tls.key": key}}))
+            .await?;
+        case.apply::<Secret>(json!({"metadata": {"name": "store-tokens"}, "stringData": tokens}))
+            .await?;
+        case.apply::<ConfigMap>(json!({"metadata": {"name": "store-ca"}, "data": {"ca.crt": authority.pem}}))
+            .await?;
+        volume(case, node).await?;
+        case.apply_manifest(manifests::STORE, |object| {
+            // The cluster's own class of volumes, which here is one volume.
+            if object["kind"] == "StatefulSet" {
+                object["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] = json!(case.namespace);
+            }
+        })
+        .await?;
+        case.stateful_set_ready("store").await?;
+        case.apply_manifest(manifests::SCHEMA, |_| {}).await?;
+        ensure!(
+            case.job_ended("schema").await? == JobEnd::Complete,
+            "the schema Job failed: {}",
+            case.last_word("job-name=schema").await?
+        );
+        let service = case.api::<Service>().get("store").await?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip);
+        Ok(Self {
+            case,
+            tokens,
+            address: address.context("the store's Service has no address")?,
+            node: node.to_owned(),
+        })
+    }
+
+    /// Rows that a query gives, each as an object.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses the query.
+    pub fn rows(&self, sql: &str) -> anyhow::Result<Vec<Value>> {
+        let answer = self.ask("dashboard", "default_format=JSONEachRow", sql)?;
+        answer
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("the store answered {line}")))
+            .collect()
+    }
+
+    /// Runs a statement that writes.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses it.
+    pub fn write(&self, class: &str, sql: &str) -> anyhow::Result<()> {
+        self.ask(class, "", sql).map(drop)
+    }
+
+    /// What the store answers to a statement of a class of clients; `settings` go with it.
+    ///
+    /// # Errors
+    /// When it does not answer or refuses the statement, with its words.
+    pub fn ask(&self, class: &str, settings: &str, sql: &str) -> anyhow::Result<String> {
+        // From the node on which it does not run, which a test may switch off.
+        let node = if self.node == "node1" { "node2" } else { "node1" };
+        let key = format!("X-ClickHouse-Key: {}", self.tokens[class]);
+        let url = format!("https://{}:8123/?{settings}", self.address);
+        let curl = ["curl", "-sSk", "--fail-with-body", "--max-time", "30"];
+        let request = ["-H", &key, "--data-binary", sql, &url];
+        self.case.nodes().run(node, &[&curl[..], &request].concat())
+    }
+
+    /// The token of a class of clients.
+    pub fn token(&self, class: &str) -> &str {
+        &self.tokens[class]
+    }
+}
+
+/// The key under which secrets in requests are hashed.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn redaction_key(case: &Case) -> anyhow::Result<()> {
+    // 32 characters are 32 bytes.
+    let key: String = token()?.chars().take(32).collect();
+    case.apply::<Secret>(json!({"metadata": {"name": "redaction-key"}, "stringData": {"key": key}}))
+        .await
+        .map(drop)
+}
+
+/// A volume on a node's disk for the store's claim.
+async fn volume(case: &Case, node: &str) -> anyhow::Result<()> {
+    let path = format!("/var/lib/ja4-e2e/{}", case.namespace);
+    case.nodes().run(
+        node,
+        &["install", "-d", "-o", "65532", "-g", "65532", "-m", "0700", &path],
+    )?;
+    let wanted = json!({
+        "metadata": {"name": case.namespace, "labels": {"app.kubernetes.io/part-of": "ja4-e2e"}},
+        "spec": {
+            "capacity": {"storage": "10Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": case.namespace,
+            "hostPath": {"path": path},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
+            ]}]}},
+        },
+    });
+    let volumes: Api<PersistentVolume> = Api::all(case.client.clone());
+    volumes
+        .create(&PostParams::default(), &serde_json::from_value(wanted)?)
+        .await
+        .context("could not make the store's volume")?;
+    Ok(())
+}
+
+impl Case {
+    /// What the newest pod behind a selector has left as its last word.
+    ///
+    /// # Errors
+    /// When there is no such pod, or it has not ended.
+    pub async fn last_word(&self, selector: &str) -> anyhow::Result<String> {
+        let pods = self.pods(selector).await?;
+        let newest = pods
+            .iter()
+            .max_by_key(|pod| pod.creation_timestamp())
+            .with_context(|| format!("no pod has {selector}"))?;
+        last_word_of(newest).with_context(|| format!("pod {} has left no last word", newest.name_any()))
+    }
+}
+
+/// The termination message of a pod's first container.
+pub fn last_word_of(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let ended = |state: &Option<ContainerState>| state.as_ref()?.terminated.as_ref()?.message.clone();
+    ended(&status.state).or_else(|| ended(&status.last_state))
+}
+
+/// A token with 256 bits.
+fn token() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut bytes))
+        .context("no random bytes")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Waits, by asking the store again, until `is_enough` of the rows that a query gives.
+///
+/// # Errors
+/// At the deadline.
+pub async fn rows_until(
+    store: &Store<'_>,
+    what: &str,
+    deadline: Duration,
+    sql: &str,
+    is_enough: impl Fn(&[Value]) -> bool,
+) -> anyhow::Result<Vec<Value>> {
+    wait::until(what, deadline, async || {
+        let rows = store.rows(sql)?;
+        Ok(is_enough(&rows).then_some(rows))
+    })
+    .await
+}
