@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -84,7 +84,11 @@ pub struct Admin {
     registry: prometheus::Registry,
     conditions: Mutex<BTreeMap<&'static str, Option<String>>>,
     ledger: Box<dyn Fn() -> Ledger + Send + Sync>,
+    more_metrics: OnceLock<Box<MoreMetrics>>,
 }
+
+/// Metrics of another process, as text.
+type MoreMetrics = dyn Fn() -> Option<String> + Send + Sync;
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,7 +113,14 @@ impl Admin {
             registry,
             conditions: Mutex::new(conditions),
             ledger: Box::new(ledger),
+            more_metrics: OnceLock::new(),
         })
+    }
+
+    /// Serves the metrics of another process behind our own, when it answers. The first call counts.
+    pub fn add_metrics(&self, more: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        // A second one is a mistake of the caller and changes nothing.
+        self.more_metrics.set(Box::new(more)).unwrap_or(());
     }
 
     /// Says that a condition holds.
@@ -158,7 +169,12 @@ impl Admin {
                 let mut text = Vec::new();
                 let encoder = prometheus::TextEncoder::new();
                 match encoder.encode(&self.registry.gather(), &mut text) {
-                    Ok(()) => respond(StatusCode::OK, encoder.format_type(), text),
+                    Ok(()) => {
+                        if let Some(more) = self.more_metrics.get().and_then(|more| more()) {
+                            text.extend_from_slice(more.as_bytes());
+                        }
+                        respond(StatusCode::OK, encoder.format_type(), text)
+                    }
                     Err(error) => respond(
                         StatusCode::INTERNAL_SERVER_ERROR,
                         "text/plain",

@@ -321,6 +321,11 @@ impl Spool {
         self.bytes
     }
 
+    /// The budget.
+    pub fn max_bytes(&self) -> u64 {
+        self.config.max_bytes
+    }
+
     /// Meta of the newest segment ever sealed, also when it is removed and after a restart.
     pub fn last_meta(&self) -> Option<&[u8]> {
         self.last_meta.as_deref()
