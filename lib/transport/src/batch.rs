@@ -29,7 +29,7 @@ pub struct Peer {
     pub boot: BootId,
     /// First number that was not settled at the greeting.
     pub base: u64,
-    /// User, from the kernel.
+    /// User, from the kernel; of a node's stream a number that no user has.
     pub uid: u32,
     /// Primary group, from the kernel.
     pub gid: u32,
@@ -53,6 +53,9 @@ pub enum Input {
 pub struct Batch {
     /// Who sent them.
     pub peer: Arc<Peer>,
+    /// Beginnings of connections that are still open, told again to a receiver that may have forgotten them. They
+    /// were settled before: nothing is acknowledged and nothing written for them.
+    pub announced: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<FrameMeta>,
 }

@@ -21,6 +21,8 @@ pub(crate) enum Cause {
     Dropped(DropReason),
     /// No connection can be accepted.
     AcceptPaused,
+    /// Files were not taken up.
+    NotReloaded,
 }
 
 /// When each cause was last said, and how often it was not said since.
@@ -81,6 +83,53 @@ impl Complaints {
         );
     }
 
+    /// Says that a node or source was refused.
+    pub(crate) fn refused_remote(
+        &mut self,
+        listener: &str,
+        peer: &str,
+        reason: RefuseReason,
+        detail: &str,
+        now: Instant,
+    ) {
+        let Some(unsaid) = self.due(Cause::Refused(reason), now) else {
+            return;
+        };
+        tracing::warn!(
+            "{listener}: refused {} (reason {}): it {}: {}{}",
+            shown(peer),
+            reason.name(),
+            shown(detail),
+            refusal_remedy(reason),
+            more(unsaid)
+        );
+    }
+
+    /// Says that an event of a node or source was dropped.
+    pub(crate) fn dropped_remote(&mut self, listener: &str, peer: &str, reason: DropReason, now: Instant) {
+        let Some(unsaid) = self.due(Cause::Dropped(reason), now) else {
+            return;
+        };
+        tracing::warn!(
+            "{listener}: dropped an event of {} (reason {}): {}{}",
+            shown(peer),
+            reason.name(),
+            drop_remedy(reason),
+            more(unsaid)
+        );
+    }
+
+    /// Says that changed files cannot be used, and that what was read before stays.
+    pub(crate) fn not_reloaded(&mut self, listener: &str, error: &str, now: Instant) {
+        if let Some(unsaid) = self.due(Cause::NotReloaded, now) {
+            tracing::error!(
+                "{listener}: certificate, trust bundle or tokens are not taken up, those from before stay: {}{}",
+                shown(error),
+                more(unsaid)
+            );
+        }
+    }
+
     /// Says that accepting pauses.
     pub(crate) fn accept_paused(&mut self, path: &Path, error: rustix::io::Errno, now: Instant) {
         if let Some(unsaid) = self.due(Cause::AcceptPaused, now) {
@@ -127,6 +176,15 @@ const fn refusal_remedy(reason: RefuseReason) -> &'static str {
         RefuseReason::BootTaken => "a boot id must be random for each process",
         RefuseReason::QueueFull => "see why the consumer does not take events, or raise queue_bytes",
         RefuseReason::HalfFrames => "see who begins lines and does not end them, or raise queue_bytes",
+        RefuseReason::Handshake => "see what connects here without TLS 1.3",
+        RefuseReason::NoCertificate => "give it a certificate of this pipeline",
+        RefuseReason::CertificateExpired => "renew it, and see that its process reads the new file",
+        RefuseReason::CertificateUntrusted => "renew it under an issuer of the bundle, or add its issuer",
+        RefuseReason::CertificateName => "issue one with the URI ja4://PIPELINE/ROLE/NODE",
+        RefuseReason::CertificateRole => "use a certificate of the role that is needed",
+        RefuseReason::Token => "give it the token of its source",
+        RefuseReason::Protocol => "update the older of the two, or see what speaks here",
+        RefuseReason::Idle => "see why it has stopped, or what holds streams open",
     }
 }
 

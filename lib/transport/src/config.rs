@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ja4_model::{BootId, EventKind, WallNs};
 
+use crate::remote::RemoteConfig;
+
 /// Type of a UNIX socket. Datagrams are not offered: kernels queue ten of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SocketKind {
@@ -128,6 +130,8 @@ pub struct ReceiverConfig {
     pub node: String,
     /// The sockets.
     pub listeners: Vec<ListenerConfig>,
+    /// Listeners for nodes, none by default.
+    pub remotes: Vec<RemoteConfig>,
     /// Stamps arrivals.
     pub clock: Arc<Clock>,
     /// What the consumer's marks say about a producer that greets.
@@ -152,6 +156,7 @@ impl ReceiverConfig {
         Self {
             node: node.into(),
             listeners,
+            remotes: Vec::new(),
             clock: Arc::new(system_clock),
             next_unsettled,
             greeting_timeout: Duration::from_secs(5),
@@ -167,6 +172,7 @@ impl fmt::Debug for ReceiverConfig {
         f.debug_struct("ReceiverConfig")
             .field("node", &self.node)
             .field("listeners", &self.listeners)
+            .field("remotes", &self.remotes)
             .field("greeting_timeout", &self.greeting_timeout)
             .field("max_connections", &self.max_connections)
             .field("max_origins", &self.max_origins)

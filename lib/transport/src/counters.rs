@@ -74,6 +74,24 @@ reasons! {
         QueueFull = "queue_full",
         /// Lines of this identity that have begun and not ended hold too much memory.
         HalfFrames = "half_frames",
+        /// The peer does not speak TLS as it must, or left in the middle.
+        Handshake = "handshake",
+        /// No certificate was shown.
+        NoCertificate = "no_certificate",
+        /// The certificate has expired.
+        CertificateExpired = "certificate_expired",
+        /// No issuer in the bundle has signed the certificate, or it is not in order.
+        CertificateUntrusted = "certificate_untrusted",
+        /// The certificate does not say who its owner is.
+        CertificateName = "certificate_name",
+        /// The certificate's role does not allow what was asked for.
+        CertificateRole = "certificate_role",
+        /// No token, or one that is not known.
+        Token = "token",
+        /// What came is no frame, or not in its place.
+        Protocol = "protocol",
+        /// Nothing was said for too long.
+        Idle = "idle",
     }
 }
 

@@ -14,7 +14,7 @@
 //! numbers, gaps and acknowledgements are per origin.
 //!
 //! Deliberately absent: decoding of events (the consumer wants to own what it decodes), disks, clocks
-//! other than the one that is handed in. gRPC between nodes will be a module beside this one.
+//! other than the one that is handed in. Streams of nodes are taken by [`remote`], into the same queues.
 
 mod batch;
 mod bind;
@@ -25,6 +25,7 @@ mod credentials;
 mod peek;
 mod quota;
 mod receiver;
+pub mod remote;
 mod server;
 mod splitter;
 mod state;

@@ -1,6 +1,7 @@
 //! The consumer's handle: start, take inputs in turn, acknowledge, stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,8 +12,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::batch::{Input, OriginId};
 use crate::bind;
-use crate::config::{ListenerConfig, ReceiverConfig};
+use crate::config::{ListenerConfig, ReceiverConfig, Role, SocketKind};
 use crate::counters::{Counters, OriginCounters};
+use crate::remote::{Hub, NodeFacts, Remote, RemoteConfig, Surroundings, TlsError};
 use crate::server::Server;
 use crate::state::State;
 
@@ -39,6 +41,18 @@ pub enum StartError {
     /// Another process serves it.
     #[error("socket {0:?}: another process serves it: stop that process or set another path")]
     InUse(PathBuf),
+    /// A listener for nodes cannot be made.
+    #[error("cannot listen on {listen}: end what listens there, or set another address")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificate, trust bundle or tokens of a listener for nodes cannot be used.
+    #[error("the listener for nodes cannot start")]
+    Tls(#[source] TlsError),
     /// The kernel gives no epoll descriptor or thread.
     #[error("the receiver cannot start its thread")]
     System(#[source] io::Error),
@@ -51,6 +65,7 @@ pub(crate) struct Shared {
     arrived: Condvar,
     /// Wakes the epoll thread.
     event: OwnedFd,
+    hub: Hub,
 }
 
 impl Shared {
@@ -72,6 +87,11 @@ impl Shared {
     pub(crate) fn event(&self) -> &OwnedFd {
         &self.event
     }
+
+    /// Streams of nodes.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -85,6 +105,7 @@ impl std::fmt::Debug for State {
 pub struct Receiver {
     shared: Arc<Shared>,
     listeners: Vec<ListenerConfig>,
+    remotes: Vec<Remote>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -114,8 +135,15 @@ impl Receiver {
             state: Mutex::new(State::new(&config)),
             arrived: Condvar::new(),
             event,
+            hub: Hub::new(),
         });
-        let listeners = config.listeners.clone();
+        let mut listeners = config.listeners.clone();
+        let remotes = start_remotes(&config, &shared)?;
+        for remote in &remotes {
+            // Only its name is looked at.
+            let name = format!("tcp:{}", remote.address);
+            listeners.push(ListenerConfig::new(name, SocketKind::Stream, Role::Network, &[]));
+        }
         let server = Server::new(config, bound, Arc::clone(&shared)).map_err(StartError::System)?;
         let thread = std::thread::Builder::new()
             .name("receiver".into())
@@ -124,6 +152,7 @@ impl Receiver {
         Ok(Self {
             shared,
             listeners,
+            remotes,
             thread: Some(thread),
         })
     }
@@ -170,6 +199,16 @@ impl Receiver {
         Waker(Arc::clone(&self.shared))
     }
 
+    /// Where the listeners for nodes are; the real port where 0 was asked for.
+    pub fn remote_addresses(&self) -> Vec<SocketAddr> {
+        self.remotes.iter().map(|remote| remote.address).collect()
+    }
+
+    /// What each node has said of itself last.
+    pub fn facts(&self) -> Vec<NodeFacts> {
+        self.shared.hub().facts()
+    }
+
     /// All counts.
     pub fn counters(&self) -> Counters {
         self.shared.lock().counters(&self.listeners)
@@ -183,6 +222,7 @@ impl Receiver {
     /// Closes and removes the sockets and reads no more STREAM. SEQPACKET peers are cut off: what they
     /// send from now on fails there, what they had sent is read to its end as the consumer takes it.
     pub fn stop_reading(&self) {
+        self.remotes.iter().for_each(Remote::stop_reading);
         self.shared.lock().stop_reading = true;
         self.shared.kick();
     }
@@ -211,6 +251,8 @@ impl Receiver {
         {
             tracing::error!("the receiver's thread ended badly");
         }
+        // After it has handed on the last acknowledgements.
+        self.remotes.iter_mut().for_each(Remote::end);
     }
 }
 
@@ -233,6 +275,19 @@ impl Waker {
         self.0.lock().woken = true;
         self.0.notify();
     }
+}
+
+fn start_remotes(config: &ReceiverConfig, shared: &Arc<Shared>) -> Result<Vec<Remote>, StartError> {
+    let start = |(idx, remote): (usize, &RemoteConfig)| {
+        let around = Surroundings {
+            shared: Arc::clone(shared),
+            clock: Arc::clone(&config.clock),
+            next_unsettled: Arc::clone(&config.next_unsettled),
+            listener: config.listeners.len() + idx,
+        };
+        Remote::start(remote.clone(), around)
+    };
+    config.remotes.iter().enumerate().map(start).collect()
 }
 
 fn ack_shared(shared: &Shared, origin: OriginId, ack: u64) {

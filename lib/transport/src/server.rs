@@ -24,6 +24,7 @@ use crate::counters::{DropReason, RefuseReason};
 use crate::credentials::{self, Credentials};
 use crate::peek::Claims;
 use crate::receiver::{Shared, shutdown_wait};
+use crate::remote::is_remote;
 use crate::splitter::{Piece, Splitter};
 use crate::state::{Candidate, Dropped, Readiness, Source, Staged};
 
@@ -251,10 +252,18 @@ impl Server {
             (state.take_resumable(), state.take_acks())
         };
         for id in resumable {
-            self.set_interest(id, Some(true), None);
+            if is_remote(id) {
+                self.shared.hub().resume(id);
+            } else {
+                self.set_interest(id, Some(true), None);
+            }
         }
         for (id, ack) in acks {
-            self.acknowledge(id, ack);
+            if is_remote(id) {
+                self.shared.hub().ack(id, ack);
+            } else {
+                self.acknowledge(id, ack);
+            }
         }
     }
 
@@ -549,7 +558,7 @@ impl Server {
         let fits = state.half_frame(*identity, conn.half_bytes, half_bytes);
         conn.half_bytes = half_bytes;
         let dropped = staged.take_drops();
-        let waiting = state.queue_staged(&source, staged);
+        let waiting = state.queue_staged(source.peer, source.identity, staged);
         drop(state);
         if waiting {
             self.shared.notify();
@@ -654,7 +663,7 @@ impl Server {
             state.charge(*identity, packet.bytes.len());
         }
         let dropped = staged.take_drops();
-        let waiting = state.queue_staged(&source, staged);
+        let waiting = state.queue_staged(source.peer, source.identity, staged);
         drop(state);
         if waiting {
             self.shared.notify();
@@ -720,6 +729,7 @@ impl Server {
             gid: conn.peer.gid,
             pid: conn.peer.pid,
             is_last: self.stopping,
+            role: self.config.listeners[conn.listener].role,
         };
         let admitted =
             self.shared
@@ -733,7 +743,11 @@ impl Server {
             }
         };
         if let Some(older) = admission.replaces {
-            self.close(older);
+            if is_remote(older) {
+                self.shared.hub().end(older, "its producer speaks on a socket");
+            } else {
+                self.close(older);
+            }
         }
         let Some(conn) = self.conns.get_mut(&id) else {
             return;

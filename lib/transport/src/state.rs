@@ -6,11 +6,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ja4_model::envelope::Envelope;
 use ja4_model::limits::MAX_MESSAGE_BYTES;
 use ja4_model::{BootId, EventKind, IdKind, WallNs};
 
 use crate::batch::{Batch, FrameMeta, Input, OriginId, Peer};
-use crate::config::{ListenerConfig, ReceiverConfig, SocketKind};
+use crate::config::{ListenerConfig, Quotas, ReceiverConfig, Role, SocketKind};
 use crate::counters::{
     Counters, DropReason, Drops, IdentityCounters, ListenerCounters, OriginCounters, Refusals, RefuseReason,
 };
@@ -92,6 +93,10 @@ pub(crate) struct State {
     n_greetings: u64,
     max_origins: usize,
     max_identities: usize,
+    /// Of sockets.
+    max_local_identities: usize,
+    /// Listeners below this are sockets.
+    n_local: usize,
     dirty_acks: Vec<OriginId>,
     /// Connections that may be read again.
     resumable: Vec<u64>,
@@ -124,6 +129,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) pid: i32,
     /// Reading is being stopped: nobody comes after these, so their number has an end.
     pub(crate) is_last: bool,
+    /// What it may send.
+    pub(crate) role: Role,
 }
 
 /// Frames of one read, on their way into the queue.
@@ -131,6 +138,8 @@ pub(crate) struct Staged {
     bytes: Vec<u8>,
     frames: Vec<FrameMeta>,
     dropped: Dropped,
+    /// They were settled before and are told again.
+    pub(crate) announced: bool,
 }
 
 /// Reasons that frames of one turn were dropped for.
@@ -154,6 +163,7 @@ impl Staged {
             bytes: Vec::with_capacity(bytes),
             frames: Vec::new(),
             dropped: Dropped::default(),
+            announced: false,
         }
     }
 
@@ -175,8 +185,12 @@ pub(crate) struct Source<'a> {
 
 impl State {
     pub(crate) fn new(config: &ReceiverConfig) -> Self {
+        let n_listeners = config.listeners.len() + config.remotes.len();
+        let of_remotes = config.remotes.iter().map(|remote| remote.max_identities);
         Self {
-            listeners: config.listeners.iter().map(|_| Listener::default()).collect(),
+            listeners: std::iter::repeat_with(Listener::default)
+                .take(n_listeners)
+                .collect(),
             identities: Vec::new(),
             turns: VecDeque::new(),
             origins: HashMap::new(),
@@ -184,7 +198,9 @@ impl State {
             next_origin: 0,
             n_greetings: 0,
             max_origins: config.max_origins,
-            max_identities: config.max_identities,
+            max_identities: config.max_identities + of_remotes.sum::<usize>(),
+            max_local_identities: config.max_identities,
+            n_local: config.listeners.len(),
             dirty_acks: Vec::new(),
             resumable: Vec::new(),
             woken: false,
@@ -219,7 +235,34 @@ impl State {
         listener: &ListenerConfig,
         now: Instant,
     ) -> Result<Admission, RefuseReason> {
-        let identity = self.identity_of(candidate, listener, now)?;
+        let user = (candidate.listener, candidate.uid);
+        let name = (candidate.source, candidate.node);
+        // Half of them is enough for one user: where any source may greet, names cost nothing.
+        let most = self.max_local_identities.div_ceil(2);
+        let identity = self.identity_of(user, name, &listener.quotas, most, now)?;
+        self.admit_to(identity, candidate, listener.kind, now)
+    }
+
+    /// The identity of a stream of a node: its queue and limits are one for all of its producers.
+    pub(crate) fn remote_identity(
+        &mut self,
+        user: (usize, u32),
+        name: (&str, &str),
+        quotas: &Quotas,
+        most: usize,
+        now: Instant,
+    ) -> Result<usize, RefuseReason> {
+        self.identity_of(user, name, quotas, most, now)
+    }
+
+    /// Admits a producer process to an identity.
+    pub(crate) fn admit_to(
+        &mut self,
+        identity: usize,
+        candidate: &Candidate<'_>,
+        kind: SocketKind,
+        now: Instant,
+    ) -> Result<Admission, RefuseReason> {
         let queue = &self.identities[identity];
         let notices_limit = queue
             .queue_limit
@@ -228,9 +271,16 @@ impl State {
         if queue.queue_bytes >= notices_limit && !candidate.is_last {
             return Err(RefuseReason::QueueFull);
         }
+        let share = |known: &Arc<str>, name: &str| {
+            if **known == *name {
+                Arc::clone(known)
+            } else {
+                name.into()
+            }
+        };
         let key = (
-            Arc::clone(&self.identities[identity].source),
-            Arc::clone(&self.identities[identity].node),
+            share(&queue.source, candidate.source),
+            share(&queue.node, candidate.node),
             candidate.boot,
         );
         let origin = match self.origin_of.get(&key) {
@@ -247,7 +297,7 @@ impl State {
         }
         state.greeted = self.n_greetings;
         state.acked = state.acked.max(candidate.next_unsettled);
-        let replaces = (listener.kind == SocketKind::Stream)
+        let replaces = (kind == SocketKind::Stream)
             .then(|| state.conns.first().copied())
             .flatten();
         state.conns.push(candidate.conn);
@@ -255,7 +305,7 @@ impl State {
             origin,
             conn: candidate.conn,
             listener: candidate.listener,
-            role: listener.role,
+            role: candidate.role,
             source: Arc::clone(&state.key.0),
             node: Arc::clone(&state.key.1),
             boot: candidate.boot,
@@ -273,35 +323,42 @@ impl State {
         })
     }
 
+    /// `most` is how many one user may have on one listener.
     fn identity_of(
         &mut self,
-        candidate: &Candidate<'_>,
-        listener: &ListenerConfig,
+        (listener, uid): (usize, u32),
+        (source, node): (&str, &str),
+        quotas: &Quotas,
+        most: usize,
         now: Instant,
     ) -> Result<usize, RefuseReason> {
         let found = self.identities.iter().position(|identity| {
-            identity.listener == candidate.listener
-                && identity.uid == candidate.uid
-                && *identity.source == *candidate.source
-                && *identity.node == *candidate.node
+            identity.listener == listener
+                && identity.uid == uid
+                && *identity.source == *source
+                && *identity.node == *node
         });
         if let Some(idx) = found {
             return Ok(idx);
         }
-        let same_user =
-            |identity: &&Identity| identity.listener == candidate.listener && identity.uid == candidate.uid;
-        // Half of them is enough for one user: where any source may greet, names cost nothing.
+        let same_user = |identity: &&Identity| identity.listener == listener && identity.uid == uid;
         let of_user = self.identities.iter().filter(same_user).count();
-        if self.identities.len() >= self.max_identities || of_user >= self.max_identities.div_ceil(2) {
+        let is_local = |listener: usize| listener < self.n_local;
+        let n_local = self
+            .identities
+            .iter()
+            .filter(|identity| is_local(identity.listener))
+            .count();
+        let locals_full = is_local(listener) && n_local >= self.max_local_identities;
+        if locals_full || self.identities.len() >= self.max_identities || of_user >= most {
             return Err(RefuseReason::Origins);
         }
         let second = Duration::from_secs(1);
-        let quotas = &listener.quotas;
         self.identities.push(Identity {
-            listener: candidate.listener,
-            source: candidate.source.into(),
-            node: candidate.node.into(),
-            uid: candidate.uid,
+            listener,
+            source: source.into(),
+            node: node.into(),
+            uid,
             received: 0,
             passed: 0,
             pending: 0,
@@ -479,6 +536,84 @@ impl State {
         Ok(())
     }
 
+    /// Looks at one event of a node's stream, whose key was read already; if it is good it is copied to `staged`.
+    pub(crate) fn stage_envelope(
+        &mut self,
+        peer: &Arc<Peer>,
+        identity: usize,
+        envelope: &Envelope<'_>,
+        recv_ns: WallNs,
+        staged: &mut Staged,
+    ) {
+        if let Err(reason) = self.try_stage_envelope(peer, identity, envelope, recv_ns, staged) {
+            self.identities[identity].drops.add(reason);
+            staged.dropped.add(reason);
+        }
+    }
+
+    fn try_stage_envelope(
+        &mut self,
+        peer: &Arc<Peer>,
+        identity: usize,
+        envelope: &Envelope<'_>,
+        recv_ns: WallNs,
+        staged: &mut Staged,
+    ) -> Result<(), DropReason> {
+        let identity = &mut self.identities[identity];
+        let key = &envelope.key;
+        identity.received += 1;
+        identity.bytes += envelope.json.len() as u64;
+        identity.events_bucket.take(1);
+        if key.id.boot != peer.boot {
+            return Err(DropReason::Claim);
+        }
+        let may_be_told_again = matches!(
+            key.kind,
+            EventKind::ClientHello | EventKind::Open | EventKind::Confirm
+        );
+        if !peer.role.allows(key.kind) || staged.announced && !may_be_told_again {
+            return Err(DropReason::Role);
+        }
+        if key.kind != EventKind::Status && !staged.announced {
+            let origin = self
+                .origins
+                .get_mut(&peer.origin)
+                .expect("the origin of a connection is never forgotten");
+            if key.id.seq < origin.next_seq {
+                return Err(DropReason::Duplicate);
+            }
+            origin.received += 1;
+            origin.next_seq = key.id.seq.saturating_add(1);
+        }
+        let start = staged.bytes.len();
+        staged.bytes.extend_from_slice(envelope.json);
+        identity.pending += 1;
+        staged.frames.push(FrameMeta {
+            start: u32::try_from(start).expect("a part of a batch is smaller than 4 GiB"),
+            len: u32::try_from(envelope.json.len()).expect("an envelope is within the message limit"),
+            seq: key.id.seq,
+            recv_ns,
+            kind: key.kind,
+            id_kind: key.id_kind,
+        });
+        Ok(())
+    }
+
+    /// Counts bytes in which no event can be found.
+    pub(crate) fn malformed(&mut self, identity: usize, staged: &mut Staged) {
+        self.identities[identity].received += 1;
+        self.identities[identity].events_bucket.take(1);
+        self.identities[identity].drops.add(DropReason::Malformed);
+        staged.dropped.add(DropReason::Malformed);
+    }
+
+    /// A stream is gone and waits for room no more.
+    pub(crate) fn waits_no_more(&mut self, identity: usize, conn: u64) {
+        self.identities[identity]
+            .waiting
+            .retain(|&waiting| waiting != conn);
+    }
+
     /// Counts a frame over the limit, which has no bytes any more.
     pub(crate) fn too_long(&mut self, identity: usize, staged: &mut Staged) {
         self.identities[identity].received += 1;
@@ -499,13 +634,14 @@ impl State {
     }
 
     /// Queues what was staged; true if the consumer waits for it.
-    pub(crate) fn queue_staged(&mut self, source: &Source<'_>, staged: Staged) -> bool {
+    pub(crate) fn queue_staged(&mut self, peer: &Arc<Peer>, idx: usize, staged: Staged) -> bool {
         if staged.frames.is_empty() {
             return false;
         }
-        let identity = &mut self.identities[source.identity];
+        let identity = &mut self.identities[idx];
         if let Some(Input::Batch(last)) = identity.queue.back_mut()
-            && Arc::ptr_eq(&last.peer, source.peer)
+            && Arc::ptr_eq(&last.peer, peer)
+            && last.announced == staged.announced
             && last.bytes.len() + staged.bytes.len() <= BATCH_BYTES
         {
             let before = last.cost();
@@ -519,7 +655,8 @@ impl State {
             return std::mem::take(&mut self.consumer_waits);
         }
         let mut batch = Batch {
-            peer: Arc::clone(source.peer),
+            peer: Arc::clone(peer),
+            announced: staged.announced,
             bytes: staged.bytes,
             frames: staged.frames,
         };
@@ -527,7 +664,7 @@ impl State {
         if batch.bytes.capacity() > 2 * batch.bytes.len() {
             batch.bytes.shrink_to_fit();
         }
-        self.enqueue(source.identity, Input::Batch(batch))
+        self.enqueue(idx, Input::Batch(batch))
     }
 
     /// Queues a notice; true if the consumer waits for it.

@@ -7,6 +7,8 @@
     reason = "each test file uses its part, and fails by panicking"
 )]
 
+pub mod pki;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -296,7 +298,7 @@ impl io::Write for LogWriter {
     }
 }
 
-fn collect_log() {
+pub fn collect_log() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         tracing_subscriber::fmt()
