@@ -184,6 +184,7 @@ fn engine_input(line: &[u8], hasher: &ahash::RandomState) -> Option<(WallNs, Eng
             let tls = Arc::new((*hello.tls).clone().into_owned());
             let payload = Arc::new(ConnPayload {
                 origin: stamp.origin,
+                announced: false,
                 head: head.into_owned(),
                 what: ConnKind::Hello(Box::new(hello.into_owned(tls))),
             });

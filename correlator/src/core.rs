@@ -99,6 +99,8 @@ pub(crate) struct Core {
     before: Totals,
     /// Events of this process by source, for the ledger.
     arrivals: BTreeMap<String, Arrivals>,
+    /// Events that were told again.
+    announced: u64,
 }
 
 /// Events of one source in this process.
@@ -138,6 +140,7 @@ impl Core {
             totals: before.1.clone(),
             before: before.1,
             arrivals: BTreeMap::new(),
+            announced: 0,
         }
     }
 
@@ -175,6 +178,22 @@ impl Core {
         self.handle_read(now, producer, event, None, rows);
     }
 
+    fn stamp(producer: &KnownProducer, event: &Incoming<'_>) -> Stamp {
+        Stamp {
+            source: producer.key.source.clone(),
+            node: producer.key.node.clone(),
+            source_number: producer.source_number,
+            node_number: producer.node_number,
+            boot: producer.key.boot,
+            origin: Origin {
+                boot: producer.slot,
+                seq: event.seq,
+            },
+            id_kind: event.id_kind,
+            recv_ns: event.recv_ns,
+        }
+    }
+
     /// The same with the request that the event is, if it was read already.
     pub(crate) fn handle_read(
         &mut self,
@@ -184,20 +203,8 @@ impl Core {
         request: Option<RequestCell>,
         rows: &mut impl Rows,
     ) {
-        let origin = Origin {
-            boot: producer.slot,
-            seq: event.seq,
-        };
-        let stamp = Stamp {
-            source: producer.key.source.clone(),
-            node: producer.key.node.clone(),
-            source_number: producer.source_number,
-            node_number: producer.node_number,
-            boot: producer.key.boot,
-            origin,
-            id_kind: event.id_kind,
-            recv_ns: event.recv_ns,
-        };
+        let stamp = Self::stamp(producer, &event);
+        let origin = stamp.origin;
         if event.kind == EventKind::Status {
             self.handle_status(&stamp, event.json, rows);
             return;
@@ -222,7 +229,7 @@ impl Core {
             EventKind::Request => request
                 .map_or_else(|| RequestCell::read(event.json), Ok)
                 .map(|cell| self.handle_request(now, &stamp, cell)),
-            _ => self.handle_other(now, &stamp, event.json, rows),
+            kind => self.handle_other(now, &stamp, kind, event.json, rows),
         };
         if let Err(error) = taken {
             tracing::debug!("event {}-{} refused: {error}", stamp.boot, origin.seq);
@@ -230,6 +237,68 @@ impl Core {
             rows.settle(origin);
         }
         self.drain(event.recv_ns, rows);
+    }
+
+    /// Takes the beginning of a connection that is still open, or its confirmation, told again by a node because this
+    /// process may have begun after it. It was settled before: no row comes of it and nothing is acknowledged.
+    pub(crate) fn handle_announced(
+        &mut self,
+        now: Now,
+        producer: &KnownProducer,
+        event: Incoming<'_>,
+        rows: &mut impl Rows,
+    ) {
+        let stamp = Self::stamp(producer, &event);
+        let Ok((mut head, body)) = decode::event(event.json) else {
+            self.refuse(&stamp, "announced_malformed");
+            return;
+        };
+        stamp.apply(&mut head);
+        let (conn_uid, event) = match body {
+            Event::ClientHello(hello) => {
+                let tls = self.facts.share(&hello.tls);
+                let what = ConnKind::Hello(Box::new(hello.into_owned(tls)));
+                self.announced_beginning(&stamp, head.into_owned(), what)
+            }
+            Event::Open(open) => {
+                let what = ConnKind::Open(Box::new(open.conn.into_owned()));
+                self.announced_beginning(&stamp, head.into_owned(), what)
+            }
+            Event::Confirm(confirm) => {
+                let confirmed = convert::confirmed(confirm.confirmed);
+                (confirm.conn_uid, ConnectionEvent::Confirm { confirmed })
+            }
+            _ => return,
+        };
+        self.announced += 1;
+        let input = ConnectionInput {
+            conn_uid: ConnUid(conn_uid.0),
+            node: stamp.node_number,
+            event,
+        };
+        self.engine.handle_connection(now, input);
+        self.drain(stamp.recv_ns, rows);
+    }
+
+    fn announced_beginning(
+        &self,
+        stamp: &Stamp,
+        head: Head<'static>,
+        what: ConnKind,
+    ) -> (ja4_model::ConnUid, ConnectionEvent<Conn>) {
+        let payload = Conn::new(ConnPayload {
+            origin: stamp.origin,
+            announced: true,
+            head,
+            what,
+        });
+        let event = convert::connection_event(&payload, &self.hasher);
+        (payload.conn().conn_uid, event)
+    }
+
+    /// Beginnings and confirmations that nodes have told again.
+    pub(crate) fn announced(&self) -> u64 {
+        self.announced
     }
 
     fn handle_request(&mut self, now: Now, stamp: &Stamp, mut cell: RequestCell) {
@@ -254,10 +323,15 @@ impl Core {
         &mut self,
         now: Now,
         stamp: &Stamp,
+        kind: EventKind,
         json: &[u8],
         rows: &mut impl Rows,
     ) -> Result<(), decode::DecodeError> {
         let (mut head, event) = decode::event(json)?;
+        if event.kind() != kind {
+            // What a peer may send was judged by the kind that it named first.
+            return Err(decode::DecodeError::Kind("another than its key says".to_owned()));
+        }
         self.totals.clamped += u64::from(stamp.apply(&mut head));
         self.settlement.note_time(stamp.origin, head.ts_ns);
         let event = match event {
@@ -266,6 +340,7 @@ impl Core {
                 let what = ConnKind::Hello(Box::new(hello.into_owned(tls)));
                 let payload = Conn::new(ConnPayload {
                     origin: stamp.origin,
+                    announced: false,
                     head: head.into_owned(),
                     what,
                 });
@@ -278,6 +353,7 @@ impl Core {
                 let what = ConnKind::Open(Box::new(open.conn.into_owned()));
                 let payload = Conn::new(ConnPayload {
                     origin: stamp.origin,
+                    announced: false,
                     head: head.into_owned(),
                     what,
                 });
@@ -465,6 +541,9 @@ impl Core {
         while let Some(output) = self.engine.poll_event() {
             match output {
                 Output::Joined(joined) => self.give_request(joined, rows),
+                // Its row was written when the hello came first.
+                Output::Tls(row) if row.payload.announced => {}
+                Output::DroppedConnection { payload, .. } if payload.announced => {}
                 Output::Tls(row) => {
                     let origin = row.payload.origin;
                     self.give_hello(&row, rows);

@@ -40,6 +40,7 @@ pub(crate) fn ledger(
     facts.insert("clients".into(), json!(clients.n));
     facts.insert("clients_are_estimated".into(), json!(clients.is_estimate));
     let memory = core.memory();
+    facts.insert("announced".into(), json!(core.announced()));
     facts.insert("connections_held".into(), json!(memory.connections));
     if let Some(outbox) = writer.outbox() {
         let (segments, bytes) = outbox.backlog();

@@ -8,6 +8,7 @@ mod config;
 mod convert;
 mod core;
 mod derive;
+mod forward;
 mod intern;
 mod ledger;
 mod metrics;
@@ -16,6 +17,7 @@ mod payload;
 mod record;
 mod redact;
 mod replay;
+mod report;
 mod run;
 mod settlement;
 mod sinks;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ja4_common::exit::{self, Failure};
 
-use crate::config::CorrelatorConfig;
+use crate::config::{CorrelatorConfig, Mode};
 use crate::run::Recording;
 
 /// Joins HTTP requests with the TLS connections that they came on.
@@ -95,11 +97,21 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
             let config = load(config)?;
             if *print_config {
                 print(&config)
+            } else if config.mode == Mode::Forward {
+                forward::run(&config)
             } else {
                 run::run(&config, None)
             }
         }
-        Command::Record { config, tls, http } => run::run(&load(config)?, Some(Recording { tls, http })),
+        Command::Record { config, tls, http } => {
+            let config = load(config)?;
+            if config.mode == Mode::Forward {
+                return Err(Failure::wrong_use(
+                    "record needs mode: join: a forwarder joins nothing that could be replayed",
+                ));
+            }
+            run::run(&config, Some(Recording { tls, http }))
+        }
         Command::Bench { events, loops } => bench::run(*events, *loops, &mut std::io::stdout().lock()),
         Command::Replay { tls, http, config } => {
             let config = config.as_deref().map(load).transpose()?.unwrap_or_default();

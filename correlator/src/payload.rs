@@ -75,6 +75,8 @@ impl HttpPayload {
 #[derive(Debug)]
 pub(crate) struct ConnPayload {
     pub(crate) origin: Origin,
+    /// Told again by a node: its row was written before.
+    pub(crate) announced: bool,
     pub(crate) head: Head<'static>,
     pub(crate) what: ConnKind,
 }

@@ -12,6 +12,7 @@ use ja4_common::ledger::Ledger;
 use ja4_common::{Shutdown, ledger as ledger_file};
 use ja4_model::BootId;
 use ja4_spool::{Spool, SpoolConfig};
+use ja4_transport::remote::RemoteConfig;
 use ja4_transport::{Batch as Frames, Input, OriginId, Receiver, ReceiverConfig};
 
 use crate::batch::{Batch, SegmentMeta};
@@ -23,7 +24,8 @@ use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::record::Recorder;
 use crate::redact::{self, Redactor};
-use crate::settlement::ProducerKey;
+use crate::report::Reporter;
+use crate::settlement::{ProducerKey, Settlement};
 use crate::sinks::clickhouse::{Sender, SenderParts};
 use crate::sinks::lines::{Lines, Target};
 use crate::writer::{BATCH_ROWS_MAX, SealPolicy, Writer};
@@ -35,11 +37,14 @@ const TICK: Duration = Duration::from_millis(50);
 /// settlement has forgotten go first when there are more.
 const MAX_TOLD: usize = 1 << 16;
 
+/// Most producer processes that are remembered where nodes forward: each settlement keeps about a hundred bytes of one.
+const MAX_REMOTE_ORIGINS: usize = 1 << 14;
+
 /// How often the ledger and the gauges are brought up to date.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
 /// First number that is not settled, by (source, node, boot): what a producer that connects is told.
-type Unsettled = Arc<Mutex<HashMap<(String, String, BootId), u64>>>;
+pub(crate) type Unsettled = Arc<Mutex<HashMap<(String, String, BootId), u64>>>;
 
 /// Files of a recording.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +74,8 @@ pub(crate) fn run(config: &CorrelatorConfig, recording: Option<Recording<'_>>) -
     if let Some(listen) = &config.process.admin {
         admin::Server::start(listen, Arc::clone(&admin)).map_err(Failure::failed)?;
     }
-    let mut process = Process::start(config, recording, &shutdown, &admin, &metrics, latest)?;
+    let report = Reporter::default();
+    let mut process = Process::start(config, recording, &shutdown, &admin, &metrics, (latest, report))?;
     if let Some(path) = &config.process.ledger_file {
         admin::write_ledger_each_second(path.clone(), Arc::clone(&admin), shutdown.clone())
             .map_err(Failure::failed)?;
@@ -77,6 +83,9 @@ pub(crate) fn run(config: &CorrelatorConfig, recording: Option<Recording<'_>>) -
     // Whoever waits for readiness then asks what was counted before.
     process.publish();
     admin.set_ready("sources");
+    for address in process.receiver.remote_addresses() {
+        tracing::info!("listening on {address}");
+    }
     tracing::info!("joining requests with connections");
     while !shutdown.is_requested() && process.receiver.is_running() {
         process.turn();
@@ -106,6 +115,7 @@ struct Process {
     unsettled: Unsettled,
     sender: Option<JoinHandle<()>>,
     latest: Arc<Mutex<Ledger>>,
+    report: Reporter,
     metrics: Metrics,
     durability: &'static str,
     published: Instant,
@@ -119,7 +129,7 @@ impl Process {
         shutdown: &Shutdown,
         admin: &Arc<Admin>,
         metrics: &Metrics,
-        latest: Arc<Mutex<Ledger>>,
+        (latest, report): (Arc<Mutex<Ledger>>, Reporter),
     ) -> Result<Self, Failure> {
         let key = redact::load_or_make_key(&config.redaction.key_file).map_err(Failure::failed)?;
         let redactor = Redactor::new(
@@ -143,8 +153,9 @@ impl Process {
             (before.marks, before.totals),
         );
         let unsettled: Unsettled = Arc::default();
-        publish_unsettled(&mut core, &unsettled, None, &HashMap::new());
-        let receiver = start_receiver(config, &unsettled)?;
+        publish_unsettled(core.settlement_mut(), &unsettled, None, &HashMap::new());
+        let remotes = report.listeners(config)?;
+        let receiver = start_receiver(config, &unsettled, remotes)?;
         let (writer, sender) = match outbox {
             None => (Writer::lines_only(lines), None),
             Some(outbox) => {
@@ -162,6 +173,7 @@ impl Process {
                     outbox: outbox.clone(),
                     admin: Arc::clone(admin),
                     metrics: metrics.clone(),
+                    report: report.clone(),
                     shutdown: shutdown.clone(),
                     notify: Box::new(move || waker.wake()),
                 };
@@ -182,6 +194,7 @@ impl Process {
             unsettled,
             sender,
             latest,
+            report,
             metrics: metrics.clone(),
             durability: if config.store.disabled {
                 "none"
@@ -209,7 +222,7 @@ impl Process {
         self.core.handle_timeout(both, &mut self.writer);
         if self.writer.tend(both, &mut self.core) {
             publish_unsettled(
-                &mut self.core,
+                self.core.settlement_mut(),
                 &self.unsettled,
                 Some(&self.receiver),
                 &self.origins,
@@ -264,17 +277,17 @@ impl Process {
         let producer = producer.clone();
         let now = clock::now();
         for frame in frames.frames() {
+            if frames.announced {
+                let event = incoming(&frame);
+                self.core
+                    .handle_announced(now, &producer, event, &mut self.writer);
+                continue;
+            }
             if let Some(recorder) = &mut self.recorder {
                 recorder.event(&producer, frames.peer.role, &frame, now.wall_ns);
             }
-            let event = Incoming {
-                json: frame.bytes,
-                kind: frame.kind,
-                seq: frame.id.seq,
-                id_kind: frame.id_kind,
-                recv_ns: frame.recv_ns,
-            };
-            self.core.handle(now, &producer, event, &mut self.writer);
+            self.core
+                .handle(now, &producer, incoming(&frame), &mut self.writer);
         }
     }
 
@@ -295,6 +308,9 @@ impl Process {
                 .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         self.metrics.follow(&ledger, &self.core.totals);
+        let counters = self.receiver.counters();
+        self.metrics.follow_listeners(&counters);
+        self.report.publish(&ledger, &counters);
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = ledger;
     }
 
@@ -330,7 +346,7 @@ impl Process {
         }
         self.writer.settle_completed(&mut self.core);
         publish_unsettled(
-            &mut self.core,
+            self.core.settlement_mut(),
             &self.unsettled,
             Some(&self.receiver),
             &self.origins,
@@ -360,6 +376,16 @@ fn say_what_is_left(outbox: &Outbox) {
             "the store has not taken {n_batches} batches, and durability is memory: what acknowledged sockets \
              brought comes again, the rest is lost"
         );
+    }
+}
+
+fn incoming<'f>(frame: &ja4_transport::Frame<'f>) -> Incoming<'f> {
+    Incoming {
+        json: frame.bytes,
+        kind: frame.kind,
+        seq: frame.id.seq,
+        id_kind: frame.id_kind,
+        recv_ns: frame.recv_ns,
     }
 }
 
@@ -424,11 +450,19 @@ fn random_seed() -> Result<[u64; 4], Failure> {
     Ok(seed)
 }
 
-fn start_receiver(config: &CorrelatorConfig, unsettled: &Unsettled) -> Result<Receiver, Failure> {
-    let node = config
+/// Name of this host.
+pub(crate) fn node_name(config: &CorrelatorConfig) -> String {
+    config
         .node
         .clone()
-        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+pub(crate) fn start_receiver(
+    config: &CorrelatorConfig,
+    unsettled: &Unsettled,
+    remotes: Vec<RemoteConfig>,
+) -> Result<Receiver, Failure> {
     let listeners = config
         .sources
         .iter()
@@ -442,7 +476,13 @@ fn start_receiver(config: &CorrelatorConfig, unsettled: &Unsettled) -> Result<Re
             .copied()
             .unwrap_or(0)
     });
-    Receiver::start(ReceiverConfig::new(node, listeners, next_unsettled)).map_err(Failure::failed)
+    let mut receiver = ReceiverConfig::new(node_name(config), listeners, next_unsettled);
+    if !remotes.is_empty() {
+        // Every child of every web server of the cluster is one.
+        receiver.max_origins = MAX_REMOTE_ORIGINS;
+    }
+    receiver.remotes = remotes;
+    Receiver::start(receiver).map_err(Failure::failed)
 }
 
 fn spawn_sender(sender: Sender) -> Result<JoinHandle<()>, Failure> {
@@ -457,15 +497,14 @@ fn spawn_sender(sender: Sender) -> Result<JoinHandle<()>, Failure> {
 }
 
 /// Tells producers, connected or to come, up to where their events are safe.
-fn publish_unsettled(
-    core: &mut Core,
+pub(crate) fn publish_unsettled(
+    settlement: &mut Settlement,
     unsettled: &Unsettled,
     receiver: Option<&Receiver>,
     origins: &HashMap<u32, OriginId>,
 ) {
     let mut table = unsettled.lock().unwrap_or_else(PoisonError::into_inner);
     if table.len() >= MAX_TOLD {
-        let settlement = core.settlement();
         table.retain(|(source, node, boot), _| {
             settlement.knows(&ProducerKey {
                 source: source.clone().into(),
@@ -474,7 +513,7 @@ fn publish_unsettled(
             })
         });
     }
-    for (slot, key, upto) in core.settlement_mut().take_changed() {
+    for (slot, key, upto) in settlement.take_changed() {
         let (source, node) = (
             key.source.to_str_lossy().into_owned(),
             key.node.to_str_lossy().into_owned(),
@@ -487,7 +526,7 @@ fn publish_unsettled(
 }
 
 /// What the sockets dropped, by source and reason.
-fn receiver_drops(receiver: &Receiver) -> ReceiverDrops {
+pub(crate) fn receiver_drops(receiver: &Receiver) -> ReceiverDrops {
     let mut drops: ReceiverDrops = BTreeMap::new();
     for identity in receiver.counters().identities {
         let by_reason = drops.entry(identity.source.to_string()).or_default();

@@ -15,7 +15,8 @@ use crate::payload::Origin;
 
 /// Most producer processes remembered. Each restart of a producer is a new one; the longest silent of those that
 /// are not connected goes first. Connected ones stay, whatever their number: the receiver limits that.
-const MAX_BOOTS: usize = 1024;
+/// Over a hop those of all nodes are here, and those that are not connected must outlast a break of their node's stream.
+const MAX_BOOTS: usize = 1 << 14;
 
 /// Most numbers between the settled prefix and the newest event of one process. At 5 seconds of
 /// waiting for ends this is 200 000 events/s of one producer; a jump over more is a lie or a bug.
@@ -213,7 +214,8 @@ impl Settlement {
     pub(crate) fn note_status(&mut self, slot: u32, status: &Status<'_>) -> Option<&Producer> {
         let producer = self.get_mut(slot)?;
         producer.next_seq = producer.next_seq.max(status.next_seq);
-        producer.dropped = status.dropped.iter().map(|(_, n)| *n).sum();
+        // A status may come again after a newer one, over a hop.
+        producer.dropped = producer.dropped.max(status.dropped.iter().map(|(_, n)| *n).sum());
         Some(producer)
     }
 

@@ -28,11 +28,12 @@ pub(crate) struct Options {
 }
 
 /// Tests that kill as many processes as `JA4_SOAK_KILLS` says: package, test executable, which of its tests.
-const KILL_TESTS: [(&str, &str, &str); 4] = [
+const KILL_TESTS: [(&str, &str, &str); 5] = [
     ("ja4-transport", "exactly_once", ""),
     ("ja4-spool", "exactly_once", ""),
     ("embedded-clickhouse", "store", "exactly_once"),
     ("correlator", "exactly_once", ""),
+    ("correlator", "hop_exactly_once", ""),
 ];
 
 /// A test with one `bolero::check!()`: under `tests/fuzz_*.rs`, or beside the code of a program, which has no other place.

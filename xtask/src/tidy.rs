@@ -547,7 +547,12 @@ fn check_process_documents(root: &Path) -> Vec<String> {
         ),
         (
             "correlator",
-            &["docs/services/correlator.md", "docs/samples/correlator.yaml"],
+            &[
+                "docs/services/correlator.md",
+                "docs/samples/correlator.yaml",
+                "docs/samples/correlator-forward.yaml",
+                "docs/samples/correlator-cluster.yaml",
+            ],
         ),
         (
             "embedded-clickhouse",

@@ -21,6 +21,7 @@ use ja4_schema::rows::{QuarantineBlock, QuarantinedRow};
 use crate::batch::BlockMeta;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Outgoing};
+use crate::report::Reporter;
 
 /// First and longest pause between tries while the store is away.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -73,6 +74,8 @@ pub(crate) struct SenderParts {
     pub(crate) outbox: Outbox,
     pub(crate) admin: Arc<Admin>,
     pub(crate) metrics: Metrics,
+    /// Told how the store is.
+    pub(crate) report: Reporter,
     /// Asked for by the process: from then on a store that is away ends the sending.
     pub(crate) shutdown: Shutdown,
     /// Called when a segment is done.
@@ -175,6 +178,7 @@ impl Sender {
 
     fn settle_trouble(&self) {
         self.parts.admin.set_ready("store");
+        self.parts.report.store(None, "");
         if self.trouble.take().is_some_and(|lasting| lasting.said.is_some()) {
             tracing::info!("store {} takes batches again", self.parts.store.url);
         }
@@ -183,6 +187,7 @@ impl Sender {
     /// Says why the store takes nothing and what mends it: once for each trouble, and then now and again.
     fn say(&self, trouble: Trouble, reason: &str) {
         self.parts.admin.set_unready("store", reason);
+        self.parts.report.store(Some(trouble.name()), reason);
         let now = Instant::now();
         let mut lasting = match self.trouble.get() {
             Some(lasting) if lasting.trouble == trouble => lasting,

@@ -5,6 +5,7 @@
     reason = "shared by the test files, which are crates of their own"
 )]
 
+pub mod hop;
 pub mod traffic;
 
 use std::fs::{self, File};
