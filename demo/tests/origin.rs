@@ -164,13 +164,14 @@ async fn one_event_suffices_at_the_end() {
     assert_eq!((statuses, ends.len()), (vec![200, 200, 404], 0));
 }
 
+const GET: &[u8] = b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_balancer_the_client_is_whom_its_header_names() {
     let site = Site::start(|config| {
         config.proxy_protocol = true;
         config.request_timeout = Span::millis(500);
     });
-    const GET: &[u8] = b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let line = b"PROXY TCP4 203.0.113.9 198.51.100.1 40112 443\r\n";
     let own_check = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
     for header in [&line[..], own_check] {

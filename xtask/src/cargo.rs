@@ -45,7 +45,12 @@ pub(crate) fn cargo(root: &Path, args: &[&str]) -> anyhow::Result<()> {
 /// # Errors
 /// When it could not be started or ended with another status than 0.
 pub(crate) fn check(command: &mut Command) -> anyhow::Result<()> {
-    let shown = format!("{command:?}").replace('"', "");
+    // Without the environment, which nobody would type.
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let shown = words
+        .map(std::ffi::OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ");
     let status = command
         .status()
         .with_context(|| format!("could not start {shown}"))?;

@@ -1,4 +1,4 @@
-//! Reads a PROXY protocol header, which a load balancer puts before the bytes that it passes on (proxy-protocol.txt of HAProxy,
+//! Reads a PROXY protocol header, which a load balancer puts before the bytes that it passes on (`proxy-protocol.txt` of `HAProxy`,
 //! version 1 and 2).
 //!
 //! What it says is the sender's claim. Anybody may send one to a server that expects none.
@@ -110,8 +110,8 @@ fn binary(stream: &[u8]) -> ProxyHeader {
     }
     let mut body = Reader::new(body);
     let client = match family {
-        0x11 => v2_client::<4, _>(&mut body, |octets| Ipv4Addr::from(octets)),
-        0x21 => v2_client::<16, _>(&mut body, |octets| Ipv6Addr::from(octets)),
+        0x11 => v2_client::<4, _>(&mut body, Ipv4Addr::from),
+        0x21 => v2_client::<16, _>(&mut body, Ipv6Addr::from),
         // Unspecified, datagrams, unix sockets: no client that a TCP connection could have.
         _ => return whole(None),
     };
@@ -148,7 +148,7 @@ mod tests {
     fn read(stream: &[u8], header_bytes: usize) -> ProxyHeader {
         for n in 1..header_bytes {
             assert_eq!(
-                ProxyHeader::read(&stream[..n]),
+                ProxyHeader::read(stream.get(..n).unwrap()),
                 ProxyHeader::NeedMore,
                 "{n} bytes"
             );
