@@ -5,6 +5,7 @@
 # ctl.sh image REF BINARY [args]    makes an image of one binary (with its shared libraries) and loads it
 # ctl.sh in-node I -- CMD...        runs a command inside node I (its pid, mount, network and uts namespaces)
 # ctl.sh in-net [I] -- CMD...       runs a command of the host in the network of the control plane (or of node I)
+# ctl.sh first-process I            the first process of node I, as a number of this machine: its files are below /proc/N/root
 # ctl.sh kill COMPONENT [SIGNAL]    signals etcd, kube-apiserver, ..., or containerd/kubelet/kube-proxy as NAME@I
 # ctl.sh stop|start COMPONENT       stops (TERM, then KILL) or starts again one part of the control plane or a whole node (nodeI)
 # ctl.sh logs COMPONENT             path of a log
@@ -91,6 +92,7 @@ in-node)
   shift 2
   in_node "$i" "$@"
   ;;
+first-process) first_process "$1" && echo ;;
 in-net)
   n=netns
   [ "$1" = -- ] || { n=node$1-netns; shift; }

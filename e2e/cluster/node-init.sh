@@ -97,6 +97,9 @@ clusterDomain: cluster.local
 clusterDNS: ["10.77.0.1"]
 healthzBindAddress: 127.0.0.1
 nodeLeaseDurationSeconds: 20
+# Quicker than a real cluster: a changed Secret is in its pods after seconds, a killed container runs again at once.
+syncFrequency: 5s
+crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 nodeStatusUpdateFrequency: 5s
 nodeStatusReportFrequency: 10s
 maxPods: 110

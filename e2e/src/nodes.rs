@@ -48,6 +48,17 @@ impl NodeAccess {
         self.ctl(&[&["in-node", index, "--"], command].concat())
     }
 
+    /// The first process of a node, as this machine numbers it: the node's files are below its `/proc/N/root`.
+    ///
+    /// # Errors
+    /// As [`Self::ctl`].
+    pub fn first_process(&self, node: &str) -> anyhow::Result<u32> {
+        let pid = self.ctl(&["first-process", index(node)?])?;
+        pid.trim()
+            .parse()
+            .with_context(|| format!("{pid:?} is no process"))
+    }
+
     /// A program that came with the kit, such as `haproxy`.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, PersistentVolume, Pod, Secret, Service};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 
 use crate::case::Case;
@@ -24,6 +24,10 @@ pub mod manifests {
     pub const SCHEMA: &str = include_str!("../manifests/schema.yaml");
     /// Sensor and correlator on each node.
     pub const SENSOR_NODE: &str = include_str!("../manifests/sensor-node.yaml");
+    /// Sensor and forwarder on each node.
+    pub const SENSOR: &str = include_str!("../manifests/sensor.yaml");
+    /// The correlator of all nodes.
+    pub const CORRELATOR: &str = include_str!("../manifests/correlator.yaml");
     /// The detector.
     pub const DETECTOR: &str = include_str!("../manifests/detector.yaml");
 }
@@ -80,6 +84,20 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// Certificate and key for a client with a role.
+    ///
+    /// # Errors
+    /// When the name is no URI.
+    pub fn client(&self, uri: &str) -> anyhow::Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
 impl<'a> Store<'a> {
     /// Starts the store on `node`, and makes its tables by the schema Job.
     ///
@@ -103,11 +121,12 @@ impl<'a> Store<'a> {
             .await?;
         case.apply::<ConfigMap>(json!({"metadata": {"name": "store-ca"}, "data": {"ca.crt": authority.pem}}))
             .await?;
-        volume(case, node).await?;
+        volume(case, "store", node, "10Gi").await?;
         case.apply_manifest(manifests::STORE, |object| {
             // The cluster's own class of volumes, which here is one volume.
             if object["kind"] == "StatefulSet" {
-                object["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] = json!(case.namespace);
+                object["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] =
+                    json!(volume_name(case, "store"));
             }
         })
         .await?;
@@ -168,6 +187,44 @@ impl<'a> Store<'a> {
     }
 }
 
+/// Starts the correlator of all nodes on `node`, with certificates for it and for forwarders. Gives who made them.
+///
+/// # Errors
+/// When it does not become ready in time.
+pub async fn correlator(case: &Case, node: &str) -> anyhow::Result<Authority> {
+    case.image("ja4-correlator")?;
+    let authority = Authority::new()?;
+    certificates(case, &authority, &authority.pem).await?;
+    volume(case, "correlator", node, "2Gi").await?;
+    case.apply_manifest(manifests::CORRELATOR, |object| {
+        if object["kind"] == "PersistentVolumeClaim" {
+            object["spec"]["storageClassName"] = json!(volume_name(case, "correlator"));
+        }
+    })
+    .await?;
+    case.deployment_available("correlator").await?;
+    Ok(authority)
+}
+
+/// Writes certificates of both ends of the hop, made by `authority`; `bundle` is whom both believe.
+///
+/// # Errors
+/// When the API server refuses them.
+pub async fn certificates(case: &Case, authority: &Authority, bundle: &str) -> anyhow::Result<()> {
+    let names = [
+        "correlator".to_owned(),
+        format!("correlator.{}.svc", case.namespace),
+    ];
+    let server = authority.server(&names)?;
+    let forward = authority.client("ja4://demo/forward/*")?;
+    for (name, (certificate, key)) in [("correlator-tls", server), ("forward-tls", forward)] {
+        let data = json!({"tls.crt": certificate, "tls.key": key, "ca.crt": bundle});
+        case.apply::<Secret>(json!({"metadata": {"name": name}, "stringData": data}))
+            .await?;
+    }
+    Ok(())
+}
+
 /// The key under which secrets in requests are hashed.
 ///
 /// # Errors
@@ -180,20 +237,25 @@ pub async fn redaction_key(case: &Case) -> anyhow::Result<()> {
         .map(drop)
 }
 
-/// A volume on a node's disk for the store's claim.
-async fn volume(case: &Case, node: &str) -> anyhow::Result<()> {
-    let path = format!("/var/lib/ja4-e2e/{}", case.namespace);
+fn volume_name(case: &Case, whose: &str) -> String {
+    format!("{}-{whose}", case.namespace)
+}
+
+/// A volume on a node's disk, and a class of its own for the claim that is to get it.
+async fn volume(case: &Case, whose: &str, node: &str, size: &str) -> anyhow::Result<()> {
+    let name = volume_name(case, whose);
+    let path = format!("/var/lib/ja4-e2e/{name}");
     case.nodes().run(
         node,
         &["install", "-d", "-o", "65532", "-g", "65532", "-m", "0700", &path],
     )?;
     let wanted = json!({
-        "metadata": {"name": case.namespace, "labels": {"app.kubernetes.io/part-of": "ja4-e2e"}},
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "ja4-e2e"}},
         "spec": {
-            "capacity": {"storage": "10Gi"},
+            "capacity": {"storage": size},
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": case.namespace,
+            "storageClassName": name,
             "hostPath": {"path": path},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
                 {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
@@ -204,7 +266,7 @@ async fn volume(case: &Case, node: &str) -> anyhow::Result<()> {
     volumes
         .create(&PostParams::default(), &serde_json::from_value(wanted)?)
         .await
-        .context("could not make the store's volume")?;
+        .with_context(|| format!("could not make volume {name}"))?;
     Ok(())
 }
 
@@ -232,11 +294,13 @@ pub fn last_word_of(pod: &Pod) -> Option<String> {
 
 /// A token with 256 bits.
 fn token() -> anyhow::Result<String> {
-    let mut bytes = [0; 32];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut bytes))
-        .context("no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut halves = [[0; 16]; 2];
+    let mut random = std::fs::File::open("/dev/urandom").context("no random bytes")?;
+    for half in &mut halves {
+        std::io::Read::read_exact(&mut random, half).context("no random bytes")?;
+    }
+    let [first, second] = halves.map(u128::from_be_bytes);
+    Ok(format!("{first:032x}{second:032x}"))
 }
 
 /// Waits, by asking the store again, until `is_enough` of the rows that a query gives.

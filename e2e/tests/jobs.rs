@@ -1,4 +1,4 @@
-//! What runs once and ends: the schema Job and the detector's CronJob against the embedded store, and the last word of each.
+//! What runs once and ends: the schema Job and the detector's `CronJob` against the embedded store, and the last word of each.
 
 use std::time::Duration;
 
@@ -77,7 +77,9 @@ async fn a_long_failure_is_cut_and_not_tried_again(case: &Case) -> anyhow::Resul
     let setting = format!("--retention={}\"\u{202e}=3", "x".repeat(20_000));
     let word = failed_schema(case, "long-failure", |spec| {
         let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
-        args.into_iter().for_each(|args| args.push(json!(setting)));
+        if let Some(args) = args {
+            args.push(json!(setting));
+        }
     })
     .await?;
     ensure!(word["reason"] == "Refused", "{word}");
@@ -102,11 +104,11 @@ async fn its_own_deadline_comes_first(case: &Case, store: &Store<'_>) -> anyhow:
         spec["backoffLimit"] = json!(0);
         spec["activeDeadlineSeconds"] = json!(60);
         let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
-        args.into_iter().for_each(|args| {
+        if let Some(args) = args {
             args.retain(|arg| arg != "--deadline=280s");
             // Something to do, for which it needs the lock.
             args.extend([json!("--deadline=3s"), json!("--retention=http_logs_days=31")]);
-        });
+        }
     })
     .await?;
     ensure!(word["reason"] == "DeadlineExceeded", "{word}");
