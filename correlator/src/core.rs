@@ -5,6 +5,7 @@
 //!                     └─ settlement: which events are safe ◀─┘
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use correlator_engine::{
@@ -13,7 +14,8 @@ use correlator_engine::{
 };
 use ja4_model::event::EventKind;
 use ja4_model::{
-    CanonicalAddr, Correction, Event, EventId, Head, JoinedRequest, Status, Text, TlsRecord, WallNs, decode,
+    CanonicalAddr, ConnFacts, Correction, Event, EventId, Head, JoinedRequest, Pair, Status, Text, TlsRecord,
+    WallNs, decode,
 };
 
 use crate::clients::{ClientCount, Clients};
@@ -584,14 +586,22 @@ impl Core {
         let conn = joined.conn.as_ref();
         let contradictions: Vec<&'static str> = joined.contradictions.names().collect();
         let verdict = convert::verdict_back(joined.verdict);
+        let hello = conn
+            .filter(|conn| conn.has_hello)
+            .and_then(|conn| conn.payload.hello());
+        let facts = conn.map(|conn| conn.payload.conn());
+        // The sensor of another node may have seen it further out than the one that told of it first.
+        let outer = conn
+            .map(|conn| convert::pair_back(&conn.pair))
+            .filter(|pair| facts.is_some_and(|facts| facts.pair != *pair));
+        let hello = hello.map(|hello| at_pair(hello, outer, |hello| &mut hello.conn));
+        let facts = facts.map(|facts| at_pair(facts, outer, |facts| facts));
         let row = JoinedRequest {
             head: &parsed.head,
             request: &parsed.request,
             end,
-            hello: conn
-                .filter(|conn| conn.has_hello)
-                .and_then(|conn| conn.payload.hello()),
-            conn: conn.map(|conn| conn.payload.conn()),
+            hello: hello.as_deref(),
+            conn: facts.as_deref(),
             confirmed: conn.map_or(ja4_model::Confirmed::None, |conn| {
                 convert::confirmed_back(conn.confirmed)
             }),
@@ -634,6 +644,20 @@ impl Core {
             });
         }
     }
+}
+
+/// The facts of a connection, or what holds them, with another pair of addresses.
+fn at_pair<'f, T: Clone>(
+    facts: &'f T,
+    pair: Option<Pair>,
+    conn: impl Fn(&mut T) -> &mut ConnFacts<'static>,
+) -> Cow<'f, T> {
+    let Some(pair) = pair else {
+        return Cow::Borrowed(facts);
+    };
+    let mut moved = facts.clone();
+    conn(&mut moved).pair = pair;
+    Cow::Owned(moved)
 }
 
 /// The request itself is gone by then: its client is the connection's, its host stays empty and is found by its id.

@@ -188,3 +188,47 @@ fn kills_of_both_ends_lose_nothing_acknowledged_and_store_nothing_twice() {
     );
     assert_eq!(mixed, 0, "requests that are joined with another's connection");
 }
+
+#[test]
+fn a_hello_that_is_not_on_disk_yet_is_not_announced_and_gets_its_row() {
+    let library = library_or_skip!();
+    let hop = Hop::new();
+    let store = Store::start(library, hop.dir.path());
+    let spool = format!(
+        "spool: {{dir: \"{}\", batch_age: 200ms}}\n",
+        hop.join().join("spool").display()
+    );
+    // So long that the correlator is another one before the second connection is sealed.
+    let node = hop.start_node("", ", batch_age: 5s");
+    let mut join = hop.start_join(Some(&store), &spool);
+    let mut sensor = Producer::sensor(&hop.node());
+    sensor.connection(&Connection::new(1));
+    until("the node has acknowledged the first", || sensor.is_settled());
+    drained(&node, &join);
+    sensor.connection(&Connection::new(2));
+    until("the node has taken the second", || {
+        let ledger = node.ledger();
+        let stages = ledger["stages"].as_array().cloned().unwrap_or_default();
+        let received = stages
+            .iter()
+            .filter(|stage| {
+                stage["name"]
+                    .as_str()
+                    .is_some_and(|name| name.starts_with("forward.input"))
+            })
+            .filter_map(|stage| stage["received"].as_u64());
+        received.sum::<u64>() >= 4
+    });
+    assert!(!sensor.is_settled(), "it is sealed too early for this test");
+    kill_9(&mut join.child);
+    join.spawn_again();
+    join.wait_ready();
+    until("the first is told again", || {
+        join.ledger()["facts"]["announced"]
+            .as_u64()
+            .is_some_and(|n| n > 0)
+    });
+    until("the node has acknowledged the second", || sensor.is_settled());
+    drained(&node, &join);
+    assert_eq!(lost_and_twice(&store, "tls_logs", &sensor), (0, 0));
+}

@@ -700,7 +700,10 @@ impl<C: Clone, R> Engine<C, R> {
         let Some(decision) = pending.decision else { return };
         let conn = decision.conn.map(|(handle, mut conn)| {
             if let Some(idx) = self.conns.live(handle) {
-                conn.confirmed = self.conns.get(idx).confirmed;
+                let known = self.conns.get(idx);
+                conn.confirmed = known.confirmed;
+                // Another node may have told of a view further out since.
+                conn.pair = known.pair();
             }
             conn
         });

@@ -186,7 +186,7 @@ pub struct ConnRef<C> {
     pub has_hello: bool,
     /// When the row was made.
     pub confirmed: Confirmed,
-    /// Its addresses, outermost view.
+    /// Its addresses, outermost view when the row was made.
     pub pair: Pair,
 }
 

@@ -295,6 +295,9 @@ fn case_13_the_same_hello_from_two_nodes_is_one_row_with_both_views() {
     h.pass(5 * S);
     assert_joined(&h, by_inner, Match::Asof, 1);
     assert_joined(&h, by_outer, Match::Asof, 1);
+    for request in [by_inner, by_outer] {
+        assert_eq!(h.joined(request).conn.as_ref().map(|conn| conn.pair), Some(outer));
+    }
     let rows = h.tls_rows();
     let row = rows
         .iter()
@@ -314,6 +317,27 @@ fn case_13_the_same_hello_from_two_nodes_is_one_row_with_both_views() {
             .dropped_for(DropReason::MergedHello),
         1
     );
+}
+
+#[test]
+fn case_13b_a_request_that_waits_for_its_end_gets_the_view_that_came_meanwhile() {
+    let outer = usual();
+    let inner = pair("10.0.0.1:50001", "10.0.0.2:8443");
+    let mut h = Harness::new(settled());
+    h.hello(0, 102, 1, hello(102, pair("192.0.2.9:2", "198.51.100.1:443"), 0));
+    let mut first = hello(1, inner, S + MS);
+    first.client_random = Some([3; 32]);
+    let mut second = hello(2, outer, S);
+    second.client_random = Some([3; 32]);
+    second.views = vec![inner];
+    h.hello(S, 1, 0, first);
+    let mut made = request(0, inner, S + 5 * MS);
+    made.end_follows = true;
+    let waiting = h.request(S + 10 * MS, made);
+    h.hello(S + 20 * MS, 2, 1, second);
+    h.put(S + 30 * MS, end(0));
+    assert_joined(&h, waiting, Match::Asof, 1);
+    assert_eq!(h.joined(waiting).conn.as_ref().map(|conn| conn.pair), Some(outer));
 }
 
 #[test]

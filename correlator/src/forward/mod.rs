@@ -34,7 +34,7 @@ use ja4_transport::remote::{CertificateFiles, CredentialFiles, LinkConfig};
 use ja4_transport::{Batch as Frames, Frame, Input, OriginId, Peer, Receiver};
 
 use self::facts::{FactsMaker, Sensor};
-use self::open::OpenConnections;
+use self::open::{OpenConnections, OpenNote};
 pub(crate) use self::outbox::Backlog;
 use self::outbox::{Outbox, OutboxError};
 use self::segment::{Bundle, Closed, ForwardMeta, ProducerName};
@@ -171,6 +171,7 @@ struct Known {
 struct Stuck {
     closed: Closed,
     retry_mono_ns: u64,
+    notes: Vec<OpenNote>,
 }
 
 /// The thread that reads the sockets.
@@ -186,6 +187,8 @@ struct Forwarder {
     said_stuck: Option<u64>,
     outbox: Outbox,
     open: Arc<Mutex<OpenConnections>>,
+    /// What the bundle will change in it, once that is on disk.
+    notes: Vec<OpenNote>,
     link: Arc<Mutex<LinkState>>,
     socket_drops: Arc<Mutex<facts::Drops>>,
     /// Events of this process that were refused or came again, by source and reason.
@@ -287,6 +290,7 @@ impl Forwarder {
             origins: HashMap::new(),
             unsettled,
             bundle: Bundle::default(),
+            notes: Vec::new(),
             stuck: None,
             said_stuck: None,
             outbox,
@@ -461,8 +465,8 @@ impl Forwarder {
                 Envelope { key, json }.write(&mut bytes);
                 Bytes::from(bytes)
             };
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.note(&known.name, frame.id.seq, &event, envelope);
+            self.notes
+                .extend(OpenNote::of(&known.name, frame.id.seq, &event, envelope));
         }
         self.push(known, key, json, now);
         Ok(())
@@ -476,18 +480,19 @@ impl Forwarder {
 
     fn seal(&mut self, now: Now) {
         if let Some(stuck) = self.stuck.take()
-            && !self.seal_closed(stuck.closed, now)
+            && !self.seal_closed(stuck.closed, stuck.notes, now)
         {
             return;
         }
         if !self.bundle.is_empty() {
             let closed = self.bundle.close();
-            self.seal_closed(closed, now);
+            let notes = std::mem::take(&mut self.notes);
+            self.seal_closed(closed, notes, now);
         }
     }
 
     /// True if it is on disk; else it is kept as stuck.
-    fn seal_closed(&mut self, closed: Closed, now: Now) -> bool {
+    fn seal_closed(&mut self, closed: Closed, notes: Vec<OpenNote>, now: Now) -> bool {
         let meta = ForwardMeta {
             marks: self.settlement.marks_after(&closed.origins),
             totals: segment::ForwardTotals::default(),
@@ -505,6 +510,10 @@ impl Forwarder {
                 if self.said_stuck.take().is_some() {
                     tracing::info!("the spool takes batches again");
                 }
+                self.open
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take_in(notes);
                 self.settlement.settle_all(&closed.origins);
                 self.tell();
                 true
@@ -513,6 +522,7 @@ impl Forwarder {
                 self.say_stuck(now.mono_ns, &error);
                 self.stuck = Some(Stuck {
                     closed,
+                    notes,
                     retry_mono_ns: now.mono_ns.saturating_add(RESEAL_PAUSE_NS),
                 });
                 false
@@ -551,6 +561,7 @@ impl Forwarder {
         }
         let events = self.bundle.events_by_source();
         let closed = self.bundle.close();
+        self.notes.clear();
         for (source, n) in &events {
             self.outbox.count_dropped(source, "no_space", *n);
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use ja4_model::{ConnUid, Event};
+use ja4_model::{CloseReason, ConnUid, Event};
 
 use super::segment::ProducerName;
 
@@ -25,6 +25,57 @@ struct Entry {
 impl Entry {
     fn cost(&self) -> usize {
         self.hello.len() + self.confirm.as_ref().map_or(0, Bytes::len) + ENTRY_BYTES
+    }
+}
+
+/// What an event of a sensor changes.
+#[derive(Debug)]
+pub(crate) enum OpenNote {
+    Begun {
+        uid: ConnUid,
+        producer: ProducerName,
+        seq: u64,
+        hello: Bytes,
+    },
+    Confirmed {
+        uid: ConnUid,
+        confirm: Bytes,
+    },
+    Ended {
+        uid: ConnUid,
+    },
+}
+
+impl OpenNote {
+    /// Of an event, if it changes anything; `envelope` gives it as it is sealed.
+    pub(crate) fn of(
+        producer: &ProducerName,
+        seq: u64,
+        event: &Event<'_>,
+        envelope: impl FnOnce() -> Bytes,
+    ) -> Option<Self> {
+        let begun = |uid, hello| Self::Begun {
+            uid,
+            producer: producer.clone(),
+            seq,
+            hello,
+        };
+        match event {
+            Event::ClientHello(hello) if hello.hello_index == 0 => {
+                Some(begun(hello.conn.conn_uid, envelope()))
+            }
+            Event::Open(open) => Some(begun(open.conn.conn_uid, envelope())),
+            Event::Confirm(confirm) => Some(Self::Confirmed {
+                uid: confirm.conn_uid,
+                confirm: envelope(),
+            }),
+            // What the sensor stops watching may live on, for ever: only an end that was seen is one, and room is
+            // made by age.
+            Event::Close(close) if !matches!(close.reason, CloseReason::Evicted | CloseReason::Idle) => {
+                Some(Self::Ended { uid: close.conn_uid })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -52,37 +103,28 @@ impl OpenConnections {
         }
     }
 
-    /// Notes an event of a sensor; `envelope` gives it as it was sealed.
-    pub(crate) fn note(
-        &mut self,
-        producer: &ProducerName,
-        seq: u64,
-        event: &Event<'_>,
-        envelope: impl FnOnce() -> Bytes,
-    ) {
-        match event {
-            Event::ClientHello(hello) if hello.hello_index == 0 => {
-                self.insert(hello.conn.conn_uid, producer, seq, envelope());
-            }
-            Event::Open(open) => self.insert(open.conn.conn_uid, producer, seq, envelope()),
-            Event::Confirm(confirm) => {
-                if let Some(entry) = self.by_uid.get_mut(&confirm.conn_uid) {
-                    self.bytes -= entry.cost();
-                    entry.confirm = Some(envelope());
-                    self.bytes += entry.cost();
+    /// Takes in what was sealed. Not before: what is announced and not sealed would come to the correlator twice, first as an
+    /// announcement, for which no row is written.
+    pub(crate) fn take_in(&mut self, notes: impl IntoIterator<Item = OpenNote>) {
+        for note in notes {
+            match note {
+                OpenNote::Begun {
+                    uid,
+                    producer,
+                    seq,
+                    hello,
+                } => self.insert(uid, &producer, seq, hello),
+                OpenNote::Confirmed { uid, confirm } => {
+                    if let Some(entry) = self.by_uid.get_mut(&uid) {
+                        self.bytes -= entry.cost();
+                        entry.confirm = Some(confirm);
+                        self.bytes += entry.cost();
+                    }
                 }
+                OpenNote::Ended { uid } => self.remove(uid),
             }
-            // What the sensor stops watching may live on, for ever: only an end that was seen is one, and room is
-            // made by age.
-            Event::Close(close) => {
-                use ja4_model::CloseReason::{Evicted, Idle};
-                if !matches!(close.reason, Evicted | Idle) {
-                    self.remove(close.conn_uid);
-                }
-            }
-            _ => {}
+            self.make_room();
         }
-        self.make_room();
     }
 
     fn insert(&mut self, uid: ConnUid, producer: &ProducerName, seq: u64, hello: Bytes) {
@@ -141,9 +183,7 @@ impl OpenConnections {
 
 #[cfg(test)]
 mod tests {
-    use ja4_model::{
-        Close, CloseReason, Confirm, Confirmed, ConnFacts, ConnFlags, Direction, Open, Pair, Transport,
-    };
+    use ja4_model::{Close, Confirm, Confirmed, ConnFacts, ConnFlags, Direction, Open, Pair, Transport};
 
     use super::*;
 
@@ -152,7 +192,7 @@ mod tests {
             source: "sensor".to_owned(),
             boot: 1,
         };
-        open.note(&producer, seq, event, || Bytes::from_static(bytes));
+        open.take_in(OpenNote::of(&producer, seq, event, || Bytes::from_static(bytes)));
     }
 
     fn opened(uid: u128) -> Event<'static> {

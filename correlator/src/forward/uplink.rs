@@ -331,17 +331,21 @@ impl Session<'_> {
 
     /// After the welcome: announces what waits and, to a correlator that does not know us, what is open.
     fn begin(&mut self, knows_us: bool) {
+        // What is in the table is sealed: it waits in the outbox, or was acknowledged by a correlator before. So the table is
+        // held while the outbox is asked.
+        let open = lock(&self.uplink.open);
         let waiting = self.uplink.outbox.waiting();
+        let first = |producer: &ProducerName| waiting.get(producer).map_or(u64::MAX, |(first, _)| *first);
+        let to_announce = if knows_us {
+            Vec::new()
+        } else {
+            open.to_announce(first)
+        };
+        drop(open);
         for (producer, (_, role)) in &waiting {
             self.announce_producer(producer, *role);
         }
-        if knows_us {
-            return;
-        }
-        let open = lock(&self.uplink.open);
-        let first = |producer: &ProducerName| waiting.get(producer).map_or(u64::MAX, |(first, _)| *first);
-        self.to_announce = open.to_announce(first);
-        drop(open);
+        self.to_announce = to_announce;
         let producers: std::collections::BTreeSet<_> = self
             .to_announce
             .iter()

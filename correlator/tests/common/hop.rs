@@ -146,9 +146,14 @@ impl Hop {
         } else {
             format!("address: \"127.0.0.1:{}\", ", self.port)
         };
+        let age = if forward.contains("batch_age") {
+            ""
+        } else {
+            ", batch_age: 20ms"
+        };
         let config = format!(
             "mode: forward\nspool: {{dir: \"{}\"{spool}}}\nforward: {{{address}server_name: localhost, trust: \"{}\", {own}, \
-             retry_max: 200ms, reload_interval: 30ms, facts_interval: 100ms, batch_age: 20ms{forward}}}\n",
+             retry_max: 200ms, reload_interval: 30ms, facts_interval: 100ms{age}{forward}}}\n",
             self.node().join("spool").display(),
             at("ca.crt"),
         );
