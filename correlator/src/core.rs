@@ -64,7 +64,7 @@ impl KnownProducer {
     }
 
     /// Its host.
-    pub(crate) fn node(&self) -> std::borrow::Cow<'_, str> {
+    pub(crate) fn node(&self) -> Cow<'_, str> {
         self.key.node.to_str_lossy()
     }
 
@@ -647,11 +647,11 @@ impl Core {
 }
 
 /// The facts of a connection, or what holds them, with another pair of addresses.
-fn at_pair<'f, T: Clone>(
-    facts: &'f T,
+fn at_pair<T: Clone>(
+    facts: &T,
     pair: Option<Pair>,
     conn: impl Fn(&mut T) -> &mut ConnFacts<'static>,
-) -> Cow<'f, T> {
+) -> Cow<'_, T> {
     let Some(pair) = pair else {
         return Cow::Borrowed(facts);
     };

@@ -334,8 +334,11 @@ fn case_13b_a_request_that_waits_for_its_end_gets_the_view_that_came_meanwhile()
     let mut made = request(0, inner, S + 5 * MS);
     made.end_follows = true;
     let waiting = h.request(S + 10 * MS, made);
-    h.hello(S + 20 * MS, 2, 1, second);
-    h.put(S + 30 * MS, end(0));
+    // It is decided, with the inner view, and waits.
+    h.pass(S + 600 * MS);
+    assert!(!h.is_out(waiting));
+    h.hello(S + 700 * MS, 2, 1, second);
+    h.put(S + 800 * MS, end(0));
     assert_joined(&h, waiting, Match::Asof, 1);
     assert_eq!(h.joined(waiting).conn.as_ref().map(|conn| conn.pair), Some(outer));
 }
