@@ -482,11 +482,14 @@ fn refuses(site: &Site, files: &CredentialFiles, name: &str, reason: RefuseReaso
     wait_for("it is counted", || {
         (refused(&site.receiver, reason) == before + 1).then_some(())
     });
-    let log = site.log();
-    let line = log
-        .iter()
-        .find(|line| words.iter().all(|word| line.contains(word)));
-    assert!(line.is_some(), "{reason:?} {answer}: {log:#?}");
+    // It is counted before it is said.
+    wait_for(&format!("a line about {reason:?} ({answer})"), || {
+        let log = site.log();
+        let mut lines = log.iter();
+        lines
+            .any(|line| words.iter().all(|word| line.contains(word)))
+            .then_some(())
+    });
 }
 
 #[test]
