@@ -268,11 +268,7 @@ fn rows_for_the_store(load: &Load, config: &CorrelatorConfig) -> f64 {
         .collect();
     events.sort_by_key(|(ts_ns, ..)| *ts_ns);
     let start_ns = events.first().map_or(0, |(ts_ns, ..)| *ts_ns);
-    let redactor = Redactor::new(
-        b"bench",
-        &config.redaction.query_keys,
-        &config.redaction.session_cookies,
-    );
+    let redactor = Redactor::configured(b"bench", &config.redaction);
     let now = |ts_ns: WallNs| Now {
         mono_ns: u64::try_from(ts_ns - start_ns).unwrap_or(0),
         wall_ns: ts_ns,

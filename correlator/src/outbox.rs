@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ja4_common::exit;
 use ja4_spool::{ReadError, SealError, SegmentId, Spool};
+use serde::de::DeserializeOwned;
 
 use crate::batch::SegmentMeta;
 
@@ -98,27 +99,7 @@ impl std::fmt::Debug for Outbox {
 impl Outbox {
     /// An outbox on disk; segments of an earlier process are sent first.
     pub(crate) fn on_disk(spool: Spool) -> (Self, Option<SegmentMeta>) {
-        let mut metas = BTreeMap::new();
-        let mut damaged = spool.recovery().quarantined;
-        let ids: Vec<_> = spool.ids().collect();
-        for id in ids {
-            match spool
-                .read_meta(id)
-                .map_err(|error| error.to_string())
-                .and_then(|meta| parse_meta(&meta))
-            {
-                Ok(meta) => {
-                    metas.insert(id, Arc::new(meta));
-                }
-                Err(error) => {
-                    damaged += 1;
-                    tracing::error!(
-                        "segment {id} of the spool cannot be read, it stays there and is not sent; \
-                         let the version that wrote it send it, or remove it: {error}"
-                    );
-                }
-            }
-        }
+        let (metas, damaged) = read_metas(&spool);
         let last = spool.last_meta().and_then(|meta| match parse_meta(meta) {
             Ok(meta) => Some(meta),
             Err(error) => {
@@ -439,7 +420,30 @@ impl Store {
     }
 }
 
-fn parse_meta(bytes: &[u8]) -> Result<SegmentMeta, String> {
+/// What the segments in a spool say of themselves, and how many cannot be read.
+pub(crate) fn read_metas<M: DeserializeOwned>(spool: &Spool) -> (BTreeMap<SegmentId, Arc<M>>, usize) {
+    let mut metas = BTreeMap::new();
+    let mut damaged = spool.recovery().quarantined;
+    for id in spool.ids() {
+        let meta = spool.read_meta(id).map_err(|error| error.to_string());
+        match meta.and_then(|meta| parse_meta(&meta)) {
+            Ok(meta) => {
+                metas.insert(id, Arc::new(meta));
+            }
+            Err(error) => {
+                damaged += 1;
+                tracing::error!(
+                    "segment {id} of the spool cannot be read, it stays there and is not sent; \
+                     let the version that wrote it send it, or remove it: {error}"
+                );
+            }
+        }
+    }
+    (metas, damaged)
+}
+
+/// A segment's meta, or why it is none.
+pub(crate) fn parse_meta<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 

@@ -11,6 +11,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use ja4_model::{Request, Text};
 use sha2::Sha256;
 
+use crate::config::RedactionConfig;
+
 /// Headers whose value is always a secret.
 const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
@@ -54,6 +56,11 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
+    /// A redactor under `key` with the names of the configuration.
+    pub(crate) fn configured(key: &[u8], section: &RedactionConfig) -> Self {
+        Self::new(key, &section.query_keys, &section.session_cookies)
+    }
+
     /// A redactor under `key`. `query_keys` and `session_cookies` are compared without case.
     pub(crate) fn new(key: &[u8], query_keys: &[String], session_cookies: &[String]) -> Self {
         let lower = |names: &[String]| {

@@ -115,11 +115,7 @@ pub(crate) fn replay_lines<R: BufRead, W: Write>(
         return Ok(None);
     };
     let start_ns = files[first].next.as_ref().map_or(0, |line| line.arrival_ns);
-    let redactor = Redactor::new(
-        REPLAY_KEY,
-        &config.redaction.query_keys,
-        &config.redaction.session_cookies,
-    );
+    let redactor = Redactor::configured(REPLAY_KEY, &config.redaction);
     let mut core = Core::new(
         config.join.settings(),
         [1, 2, 3, 4],

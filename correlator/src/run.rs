@@ -132,11 +132,7 @@ impl Process {
         (latest, report): (Arc<Mutex<Ledger>>, Reporter),
     ) -> Result<Self, Failure> {
         let key = redact::load_or_make_key(&config.redaction.key_file).map_err(Failure::failed)?;
-        let redactor = Redactor::new(
-            &key,
-            &config.redaction.query_keys,
-            &config.redaction.session_cookies,
-        );
+        let redactor = Redactor::configured(&key, &config.redaction);
         let started = clock::now();
         let recorder = recording
             .map(|files| start_recorder(files, redactor.clone(), started.wall_ns))
@@ -400,23 +396,29 @@ fn open_outbox(config: &CorrelatorConfig) -> Result<(Option<Outbox>, Option<Segm
     match config.spool.durability {
         Durability::Memory => Ok((Some(Outbox::in_memory(config.spool.max_bytes.0)), None)),
         Durability::Spool => {
-            let spool_config = SpoolConfig {
-                max_bytes: config.spool.max_bytes.0,
-                fsync: true,
-            };
-            let spool = Spool::open(&config.spool.dir, spool_config).map_err(Failure::failed)?;
-            let recovery = spool.recovery();
-            if recovery.segments > 0 {
-                tracing::info!(
-                    "{} batches ({} bytes) are in the spool and are sent first",
-                    recovery.segments,
-                    recovery.bytes
-                );
-            }
+            let spool = open_spool(config, "batches")?;
             let (outbox, last) = Outbox::on_disk(spool);
             Ok((Some(outbox), last))
         }
     }
+}
+
+/// Opens the spool's folder; what is left in it, said in `units`, is sent first.
+pub(crate) fn open_spool(config: &CorrelatorConfig, units: &str) -> Result<Spool, Failure> {
+    let spool_config = SpoolConfig {
+        max_bytes: config.spool.max_bytes.0,
+        fsync: true,
+    };
+    let spool = Spool::open(&config.spool.dir, spool_config).map_err(Failure::failed)?;
+    let recovery = spool.recovery();
+    if recovery.segments > 0 {
+        tracing::info!(
+            "{} {units} ({} bytes) are in the spool and are sent first",
+            recovery.segments,
+            recovery.bytes
+        );
+    }
+    Ok(spool)
 }
 
 fn start_recorder(

@@ -11,7 +11,6 @@
 
 mod common;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,17 +67,6 @@ fn stop(producer: Producer, boot: u64) -> Sent {
         dropped: report.counters.dropped_total(),
         unacknowledged: report.unacknowledged + report.counters.pending,
     }
-}
-
-/// Numbers of one producer that a table holds: how many rows, and the different ones.
-fn stored(store: &Store, table: &str, boot: u64) -> (u64, HashSet<u64>) {
-    let rows = store.number(&format!(
-        "SELECT count() FROM ja4_logs.{table} WHERE boot = {boot}"
-    ));
-    let seqs = store.sql(&format!(
-        "SELECT DISTINCT seq FROM ja4_logs.{table} WHERE boot = {boot}"
-    ));
-    (rows, seqs.lines().map(|seq| seq.parse().unwrap()).collect())
 }
 
 /// Sends connections with their requests until told to stop.
@@ -236,7 +224,7 @@ fn check(store: &Store, ledger: &Value, sent: &[Sent; 3], kills: &Kills, ran: Du
                 sent.dropped, sent.unacknowledged
             ));
         }
-        let (rows, seqs) = stored(store, table, sent.boot);
+        let (rows, seqs) = store.stored(table, sent.boot);
         let n_lost = sent.rows.iter().filter(|seq| !seqs.contains(seq)).count() as u64;
         let n_twice = rows - seqs.len() as u64;
         figures.push(format!(

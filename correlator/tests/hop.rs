@@ -28,6 +28,19 @@ fn send(sensor: &mut Producer, server: &mut Producer, numbers: std::ops::Range<u
     }
 }
 
+/// Sends connections with a request each until told to stop.
+fn keep_sending(folder: &Path, ending: &AtomicBool) -> (Producer, Producer) {
+    let mut sensor = Producer::sensor(folder);
+    let mut server = Producer::server(folder);
+    let mut number = 0;
+    while !ending.load(Ordering::SeqCst) {
+        send(&mut sensor, &mut server, number..number + 5);
+        number += 5;
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    (sensor, server)
+}
+
 /// The forwarder's ledger is balanced and everything has been settled by the correlator.
 fn drained(node: &Correlator) {
     // The last one may be from before the events.
@@ -207,17 +220,7 @@ fn the_forwarder_is_killed_again_and_again_and_what_it_acknowledged_comes_once()
     let ending = AtomicBool::new(false);
     let folder = hop.node();
     let (sensor, server) = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let mut sensor = Producer::sensor(&folder);
-            let mut server = Producer::server(&folder);
-            let mut number = 0;
-            while !ending.load(Ordering::SeqCst) {
-                send(&mut sensor, &mut server, number..number + 5);
-                number += 5;
-                std::thread::sleep(Duration::from_millis(3));
-            }
-            (sensor, server)
-        });
+        let sending = scope.spawn(|| keep_sending(&folder, &ending));
         let mut random = common::Random::new();
         for kill in 0..8 {
             let before = hop.joined_of_any();
@@ -257,17 +260,7 @@ fn certificates_are_replaced_under_load_without_loss_and_the_old_one_is_refused(
     let second = Authority::new("second");
     let folder = hop.node();
     let (sensor, server) = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let mut sensor = Producer::sensor(&folder);
-            let mut server = Producer::server(&folder);
-            let mut number = 0;
-            while !ending.load(Ordering::SeqCst) {
-                send(&mut sensor, &mut server, number..number + 5);
-                number += 5;
-                std::thread::sleep(Duration::from_millis(3));
-            }
-            (sensor, server)
-        });
+        let sending = scope.spawn(|| keep_sending(&folder, &ending));
         let flows = || {
             let before = hop.joined_of_any();
             until("something new is joined", || hop.joined_of_any() > before + 50);

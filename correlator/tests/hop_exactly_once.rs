@@ -9,7 +9,6 @@
 
 mod common;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,20 +20,9 @@ use common::{Correlator, Random, Store, imbalances, kill_9, until};
 /// Without `JA4_SOAK_KILLS`.
 const USUAL_KILLS: u64 = 10;
 
-/// Numbers of one producer that a table holds: how many rows, and the different ones.
-fn stored(store: &Store, table: &str, boot: u64) -> (u64, HashSet<u64>) {
-    let rows = store.number(&format!(
-        "SELECT count() FROM ja4_logs.{table} WHERE boot = {boot}"
-    ));
-    let seqs = store.sql(&format!(
-        "SELECT DISTINCT seq FROM ja4_logs.{table} WHERE boot = {boot}"
-    ));
-    (rows, seqs.lines().map(|seq| seq.parse().unwrap()).collect())
-}
-
 /// What of a producer's rows is not there, and how many are there more than once.
 fn lost_and_twice(store: &Store, table: &str, producer: &Producer) -> (usize, u64) {
-    let (rows, seqs) = stored(store, table, producer.boot.0);
+    let (rows, seqs) = store.stored(table, producer.boot.0);
     let lost = producer.rows.iter().filter(|seq| !seqs.contains(seq)).count();
     (lost, rows - seqs.len() as u64)
 }

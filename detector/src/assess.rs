@@ -302,6 +302,12 @@ fn verdict_on<'v>(population: &Population, idx: usize, verdicts: &'v Verdicts) -
 
 /// The strongest, and the flagged.
 fn choose_explained(rows: &mut [Assessment], explain_max: usize) {
+    if rows.len() <= explain_max {
+        for row in rows {
+            row.is_explained = true;
+        }
+        return;
+    }
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|&a, &b| rows[b].bits.total_cmp(&rows[a].bits).then(a.cmp(&b)));
     for (place, number) in order.into_iter().enumerate() {

@@ -82,9 +82,7 @@ impl Authority {
         let certificate = CertificateParams::new(names.to_vec())?.signed_by(&key, &self.issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
-}
 
-impl Authority {
     /// Certificate and key for a client with a role.
     ///
     /// # Errors
@@ -179,6 +177,24 @@ impl<'a> Store<'a> {
         let curl = ["curl", "-sSk", "--fail-with-body", "--max-time", "30"];
         let request = ["-H", &key, "--data-binary", sql, &url];
         self.case.nodes().run(node, &[&curl[..], &request].concat())
+    }
+
+    /// Waits, by asking again, until `is_enough` of the rows that a query gives.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub async fn rows_until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        sql: &str,
+        is_enough: impl Fn(&[Value]) -> bool,
+    ) -> anyhow::Result<Vec<Value>> {
+        wait::until(what, deadline, async || {
+            let rows = self.rows(sql)?;
+            Ok(is_enough(&rows).then_some(rows))
+        })
+        .await
     }
 
     /// The token of a class of clients.
@@ -303,20 +319,11 @@ fn token() -> anyhow::Result<String> {
     Ok(format!("{first:032x}{second:032x}"))
 }
 
-/// Waits, by asking the store again, until `is_enough` of the rows that a query gives.
+/// A count in a row, which JSON has as text when it has 64 bits.
 ///
-/// # Errors
-/// At the deadline.
-pub async fn rows_until(
-    store: &Store<'_>,
-    what: &str,
-    deadline: Duration,
-    sql: &str,
-    is_enough: impl Fn(&[Value]) -> bool,
-) -> anyhow::Result<Vec<Value>> {
-    wait::until(what, deadline, async || {
-        let rows = store.rows(sql)?;
-        Ok(is_enough(&rows).then_some(rows))
-    })
-    .await
+/// # Panics
+/// When it is neither: the query asked for another type.
+pub fn count(value: &Value) -> u64 {
+    let count = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    count.unwrap_or_else(|| panic!("{value} is no count"))
 }

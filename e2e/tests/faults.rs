@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use ja4_e2e::pipeline::{self, Authority, Store, manifests};
+use ja4_e2e::pipeline::{self, Authority, Store, count, manifests};
 use ja4_e2e::{Case, Need, wait};
 use ja4_emit::{EmitConfig, Emitter, SocketKind};
 use ja4_model::{Event, Request};
@@ -108,7 +108,7 @@ impl<'a> Lab<'a> {
         let sent = producer.emitter.counters().next_seq;
         let wanted = sent.saturating_sub(dropped + unsure);
         ensure!(
-            (wanted..=wanted + unsure).contains(&number(&row["n"])) && row["n"] == row["distinct"],
+            (wanted..=wanted + unsure).contains(&count(&row["n"])) && row["n"] == row["distinct"],
             "{sent} sent, {dropped} dropped and {unsure} perhaps, stored: {row}"
         );
         Ok(())
@@ -368,10 +368,7 @@ async fn the_spool_overflows(lab: &Lab<'_>) -> anyhow::Result<()> {
         "SELECT min(seq) AS first, max(seq) AS last, count() AS n FROM ja4_logs.http_logs WHERE boot = {}",
         producer.boot
     ))?;
-    ensure!(
-        number(&rows[0]["first"]) == 0,
-        "the first event is gone: {rows:?}"
-    );
+    ensure!(count(&rows[0]["first"]) == 0, "the first event is gone: {rows:?}");
     Ok(())
 }
 
@@ -381,13 +378,7 @@ fn drops(report: &Value, reason: &str) -> u64 {
     let sources = nodes
         .filter_map(|node| node["facts"]["drops"].as_object())
         .flatten();
-    sources.map(|(_, reasons)| number(&reasons[reason])).sum()
-}
-
-/// A count, which JSON has as text when it has 64 bits.
-fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .or_else(|| value.as_str()?.parse().ok())
-        .unwrap_or(0)
+    sources
+        .map(|(_, reasons)| reasons.get(reason).map_or(0, count))
+        .sum()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ja4_e2e::pipeline::{Store, last_word_of, manifests};
+use ja4_e2e::pipeline::{Store, count, last_word_of, manifests};
 use ja4_e2e::{Case, JobEnd, Need, wait};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
@@ -53,7 +53,7 @@ fn schema_and_detector_run_and_say_how_they_ended() {
                 "{word}"
             );
             let cycles = store.rows("SELECT count() AS n FROM ja4_processing.ml_cycles WHERE error = ''")?;
-            ensure!(cycles[0]["n"] != "0" && cycles[0]["n"] != 0, "{cycles:?}");
+            ensure!(count(&cycles[0]["n"]) > 0, "{cycles:?}");
 
             wrong_password_is_named(&case).await?;
             a_long_failure_is_cut_and_not_tried_again(&case).await?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
-use ja4_e2e::pipeline::{self, Store, manifests, rows_until};
+use ja4_e2e::pipeline::{self, Store, count, manifests};
 use ja4_e2e::{Case, ContainerProcess, Need, wait};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
@@ -145,19 +145,19 @@ async fn measure(case: &Case, store: &Store<'_>, placement: Placement) -> anyhow
     let wanted = (paths.len() * CONNECTIONS * 2) as u64;
     let n_requests =
         format!("SELECT count() AS n FROM ja4_logs.http_logs WHERE position(host, '{suffix}') > 0");
-    rows_until(
-        store,
-        "every request is in the store",
-        Duration::from_mins(1),
-        &n_requests,
-        |rows| rows.first().is_some_and(|row| number(&row["n"]) >= wanted),
-    )
-    .await?;
+    store
+        .rows_until(
+            "every request is in the store",
+            Duration::from_mins(1),
+            &n_requests,
+            |rows| rows.first().is_some_and(|row| count(&row["n"]) >= wanted),
+        )
+        .await?;
     // One for each connection, or two where two correlators see it: whether more would come is known when none comes for a while.
     let n_hellos = format!("SELECT count() AS n FROM ja4_logs.tls_logs WHERE endsWith(sni, '{suffix}')");
     let mut last = (0, Instant::now());
     wait::until("hellos have come to rest", Duration::from_mins(1), async || {
-        let n = number(&store.rows(&n_hellos)?[0]["n"]);
+        let n = count(&store.rows(&n_hellos)?[0]["n"]);
         if n != last.0 {
             last = (n, Instant::now());
         }
@@ -524,14 +524,14 @@ fn seen(store: &Store<'_>) -> anyhow::Result<BTreeMap<String, Seen>> {
             let items = row[name].as_array().into_iter().flatten();
             items.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let count = |name: &str| number(&row[name]);
+        let of = |name: &str| count(&row[name]);
         let seen = Seen {
-            requests: count("requests"),
-            joined: count("joined"),
+            requests: of("requests"),
+            joined: of("joined"),
             reasons: list("reasons"),
             // Unjoined requests have no connection to mix up.
-            wrong: if count("joined") == count("requests") {
-                count("pairs").abs_diff(count("ids")) + count("ids").abs_diff(count("conns"))
+            wrong: if of("joined") == of("requests") {
+                of("pairs").abs_diff(of("ids")) + of("ids").abs_diff(of("conns"))
             } else {
                 0
             },
@@ -544,7 +544,7 @@ fn seen(store: &Store<'_>) -> anyhow::Result<BTreeMap<String, Seen>> {
         store.rows("SELECT sni, count() AS n FROM ja4_logs.tls_logs WHERE hello_index = 0 GROUP BY sni")?
     {
         if let Some(seen) = row["sni"].as_str().and_then(|name| paths.get_mut(name)) {
-            seen.tls_rows = number(&row["n"]);
+            seen.tls_rows = count(&row["n"]);
         }
     }
     Ok(paths)
@@ -558,7 +558,7 @@ fn unjoined(store: &Store<'_>, name: &str) -> anyhow::Result<String> {
     ))?;
     let mut text = String::new();
     for request in requests {
-        let port = number(&request["src_port"]);
+        let port = count(&request["src_port"]);
         let hellos = store.rows(&format!(
             "SELECT ts, recv_ts, node, toString(src_ip) AS ip, src_port, views, confirmed, conn_flags FROM ja4_logs.tls_logs
              WHERE src_port = {port} OR arrayExists(view -> position(view, ':{port}>') > 0, views) ORDER BY ts LIMIT 6"
@@ -569,14 +569,6 @@ fn unjoined(store: &Store<'_>, name: &str) -> anyhow::Result<String> {
         }
     }
     Ok(text)
-}
-
-/// A count, which JSON has as text when it has 64 bits.
-fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .or_else(|| value.as_str()?.parse().ok())
-        .unwrap_or(0)
 }
 
 fn address_of(pod: &Pod) -> anyhow::Result<String> {

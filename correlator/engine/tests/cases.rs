@@ -13,8 +13,8 @@ use common::{
     usual,
 };
 use correlator_engine::{
-    Alpn, CloseReason, Confirmed, ConnUid, ConnectionEvent, Contradictions, DropReason, Gap, HttpVersion,
-    KeySource, Match, NoneReason, RequestEnd, Scheme, ServerSide, Settings, Transport,
+    Alpn, CloseReason, Confirmed, ConnUid, ConnectionEvent, Contradictions, DropReason, Gap, Hello,
+    HttpVersion, KeySource, Match, NoneReason, Pair, RequestEnd, Scheme, ServerSide, Settings, Transport,
 };
 
 fn end(seq: u64) -> Input {
@@ -265,6 +265,16 @@ fn case_13_retransmitted_hello_is_one_row() {
     );
 }
 
+/// One hello as a node sees it inside, and as another sees it outside.
+fn seen_by_two_nodes(inner: Pair, outer: Pair) -> [Hello<u32>; 2] {
+    let mut first = hello(1, inner, S + MS);
+    first.client_random = Some([3; 32]);
+    let mut second = hello(2, outer, S);
+    second.client_random = Some([3; 32]);
+    second.views = vec![inner];
+    [first, second]
+}
+
 #[test]
 fn case_13_the_same_hello_from_two_nodes_is_one_row_with_both_views() {
     let outer = usual();
@@ -273,11 +283,7 @@ fn case_13_the_same_hello_from_two_nodes_is_one_row_with_both_views() {
     // Both nodes are known before, so rows wait for each other.
     h.hello(0, 101, 0, hello(101, pair("192.0.2.9:1", "198.51.100.1:443"), 0));
     h.hello(0, 102, 1, hello(102, pair("192.0.2.9:2", "198.51.100.1:443"), 0));
-    let mut first = hello(1, inner, S + MS);
-    first.client_random = Some([3; 32]);
-    let mut second = hello(2, outer, S);
-    second.client_random = Some([3; 32]);
-    second.views = vec![inner];
+    let [first, second] = seen_by_two_nodes(inner, outer);
     h.hello(S, 1, 0, first);
     h.hello(1_900 * MS, 2, 1, second);
     let by_inner = h.request(1_910 * MS, request(0, inner, 1_905 * MS));
@@ -325,11 +331,7 @@ fn case_13b_a_request_that_waits_for_its_end_gets_the_view_that_came_meanwhile()
     let inner = pair("10.0.0.1:50001", "10.0.0.2:8443");
     let mut h = Harness::new(settled());
     h.hello(0, 102, 1, hello(102, pair("192.0.2.9:2", "198.51.100.1:443"), 0));
-    let mut first = hello(1, inner, S + MS);
-    first.client_random = Some([3; 32]);
-    let mut second = hello(2, outer, S);
-    second.client_random = Some([3; 32]);
-    second.views = vec![inner];
+    let [first, second] = seen_by_two_nodes(inner, outer);
     h.hello(S, 1, 0, first);
     let mut made = request(0, inner, S + 5 * MS);
     made.end_follows = true;

@@ -1,11 +1,11 @@
 //! What a node says of itself: its spool, its drops, its link, and the sensor beside it.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ja4_common::admin::AdminListen;
+use ja4_common::probe;
 use serde_json::{Value, json};
 
 use super::open::OpenConnections;
@@ -14,9 +14,6 @@ use super::uplink::LinkState;
 
 /// Longest wait for the sensor.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Longest answer of the sensor that is read.
-const MAX_ANSWER: u64 = 4 << 20;
 
 /// Longest facts; without the sensor's they are shorter.
 const MAX_FACTS: usize = 60 << 10;
@@ -136,32 +133,9 @@ impl Sensor {
     }
 
     fn get(&self, path: &str) -> Option<String> {
-        let request = format!("GET {path} HTTP/1.0\r\nHost: sensor\r\n\r\n");
-        let answer = match &self.admin {
-            AdminListen::Unix(socket) => {
-                let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
-                stream.set_read_timeout(Some(PATIENCE)).ok()?;
-                stream.set_write_timeout(Some(PATIENCE)).ok()?;
-                exchange(stream, &request)?
-            }
-            AdminListen::Tcp(address) => {
-                let stream = std::net::TcpStream::connect_timeout(address, PATIENCE).ok()?;
-                stream.set_read_timeout(Some(PATIENCE)).ok()?;
-                stream.set_write_timeout(Some(PATIENCE)).ok()?;
-                exchange(stream, &request)?
-            }
-        };
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let is_good = head.split(' ').nth(1) == Some("200");
-        is_good.then(|| body.to_owned())
+        let answer = probe::ask(&self.admin, path, PATIENCE).ok()?;
+        (answer.status == 200).then_some(answer.body)
     }
-}
-
-fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &str) -> Option<String> {
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.take(MAX_ANSWER).read_to_string(&mut answer).ok()?;
-    Some(answer)
 }
 
 /// `sensor_interface_up{interface="eth0"} 1`.

@@ -29,7 +29,6 @@ use ja4_common::exit::{self, Failure};
 use ja4_common::ledger::{self as ledger_file, Ledger, Stage};
 use ja4_model::envelope::{Envelope, Key};
 use ja4_model::{Event, EventKind, Pair, decode};
-use ja4_spool::{Spool, SpoolConfig};
 use ja4_transport::remote::{CertificateFiles, CredentialFiles, LinkConfig};
 use ja4_transport::{Batch as Frames, Frame, Input, OriginId, Peer, Receiver};
 
@@ -214,26 +213,10 @@ impl Forwarder {
         latest: Arc<Mutex<Ledger>>,
     ) -> Result<Self, Failure> {
         let key = redact::load_or_make_key(&config.redaction.key_file).map_err(Failure::failed)?;
-        let redactor = Redactor::new(
-            &key,
-            &config.redaction.query_keys,
-            &config.redaction.session_cookies,
-        );
+        let redactor = Redactor::configured(&key, &config.redaction);
         let files = credential_files(section);
         let credentials = files.load().map_err(Failure::failed)?;
-        let spool_config = SpoolConfig {
-            max_bytes: config.spool.max_bytes.0,
-            fsync: true,
-        };
-        let spool = Spool::open(&config.spool.dir, spool_config).map_err(Failure::failed)?;
-        let recovery = spool.recovery();
-        if recovery.segments > 0 {
-            tracing::info!(
-                "{} segments ({} bytes) are in the spool and are sent first",
-                recovery.segments,
-                recovery.bytes
-            );
-        }
+        let spool = run::open_spool(config, "segments")?;
         let (outbox, before) = Outbox::open(spool);
         let mut settlement = Settlement::default();
         settlement.restore(&before.marks);
@@ -410,7 +393,7 @@ impl Forwarder {
 
     /// Puts an event into the bundle; else why not.
     fn take_frame(&mut self, known: &Known, frame: &Frame<'_>, now: Now) -> Result<(), &'static str> {
-        let key = Key {
+        let mut key = Key {
             kind: frame.kind,
             id_kind: frame.id_kind,
             id: frame.id,
@@ -443,7 +426,6 @@ impl Forwarder {
         if event.kind() != frame.kind {
             return refuse(self, "unknown_kind");
         }
-        let mut key = key;
         key.ts_ns = head.ts_ns;
         let mut redacted = None;
         match &mut event {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::segment::{ForwardMeta, ForwardTotals, ProducerName};
 use crate::clock;
+use crate::outbox::{parse_meta, read_metas};
 
 /// Why a segment could not be sealed. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
@@ -91,34 +92,17 @@ pub(crate) struct Backlog {
 impl Outbox {
     /// Takes up what is in the spool; gives also what the newest segment said.
     pub(crate) fn open(spool: Spool) -> (Self, ForwardMeta) {
-        let mut damaged = spool.recovery().quarantined;
-        let mut entries = BTreeMap::new();
-        let parse =
-            |meta: &[u8]| serde_json::from_slice::<ForwardMeta>(meta).map_err(|error| error.to_string());
-        for id in spool.ids().collect::<Vec<_>>() {
-            let meta = spool.read_meta(id).map_err(|error| error.to_string());
-            match meta.and_then(|meta| parse(&meta)) {
-                Ok(meta) => {
-                    let meta = Arc::new(meta);
-                    entries.insert(
-                        id,
-                        Entry {
-                            meta,
-                            was_sent: true,
-                            is_sent: false,
-                        },
-                    );
-                }
-                Err(error) => {
-                    damaged += 1;
-                    tracing::error!(
-                        "segment {id} of the spool cannot be read, it stays there and is not sent; \
-                         let the version that wrote it send it, or remove it: {error}"
-                    );
-                }
-            }
-        }
-        let last = match spool.last_meta().map(parse) {
+        let (metas, damaged) = read_metas(&spool);
+        let entry = |(id, meta)| {
+            let entry = Entry {
+                meta,
+                was_sent: true,
+                is_sent: false,
+            };
+            (id, entry)
+        };
+        let entries = metas.into_iter().map(entry).collect();
+        let last = match spool.last_meta().map(parse_meta) {
             Some(Ok(meta)) => meta,
             None => ForwardMeta::default(),
             Some(Err(error)) => {

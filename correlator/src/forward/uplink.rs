@@ -127,12 +127,12 @@ impl Uplink {
 
     /// Waits, but not longer than until a shutdown is asked for and its time is over.
     async fn wait(&self, pause: Duration) {
-        tokio::time::sleep(pause.min(if self.shutdown.is_requested() {
-            RETRY_MIN
+        let pause = if self.shutdown.is_requested() {
+            pause.min(RETRY_MIN)
         } else {
             pause
-        }))
-        .await;
+        };
+        tokio::time::sleep(pause).await;
     }
 
     fn reloaded(&self, credentials: &Credentials) -> Option<Credentials> {

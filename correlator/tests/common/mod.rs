@@ -8,6 +8,7 @@
 pub mod hop;
 pub mod traffic;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -101,6 +102,17 @@ pub struct Store {
 }
 
 impl Store {
+    /// Numbers of one producer that a table holds: how many rows, and the different ones.
+    pub fn stored(&self, table: &str, boot: u64) -> (u64, HashSet<u64>) {
+        let rows = self.number(&format!(
+            "SELECT count() FROM ja4_logs.{table} WHERE boot = {boot}"
+        ));
+        let seqs = self.sql(&format!(
+            "SELECT DISTINCT seq FROM ja4_logs.{table} WHERE boot = {boot}"
+        ));
+        (rows, seqs.lines().map(|seq| seq.parse().unwrap()).collect())
+    }
+
     /// Starts a store on an empty folder and applies the real migrations.
     pub fn start(library: PathBuf, folder: &Path) -> Self {
         let mut store = Self::start_empty(library, folder);

@@ -1,6 +1,6 @@
 //! Exit statuses of every binary, and the one way of saying a failure.
 
-use std::fmt::Write as _;
+use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -13,19 +13,19 @@ pub const WRONG_USE: u8 = 2;
 #[derive(Debug)]
 pub enum Failure {
     /// The command line or the configuration is wrong: exit status 2.
-    WrongUse(Box<dyn std::error::Error + Send + Sync>),
+    WrongUse(Box<dyn Error + Send + Sync>),
     /// Anything else: exit status 1.
-    Failed(Box<dyn std::error::Error + Send + Sync>),
+    Failed(Box<dyn Error + Send + Sync>),
 }
 
 impl Failure {
     /// Wraps an error as wrong use.
-    pub fn wrong_use(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn wrong_use(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::WrongUse(error.into())
     }
 
     /// Wraps an error as a failure while running.
-    pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -42,13 +42,13 @@ pub fn report(name: &str, result: Result<(), Failure>) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The error and all its causes, outermost first.
+pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 /// The error and all its causes in one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(line, ": {error}").expect("writing to a String does not fail");
-        cause = error.source();
-    }
-    line.replace('\n', " ")
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let words: Vec<String> = causes(error).map(ToString::to_string).collect();
+    words.join(": ").replace('\n', " ")
 }

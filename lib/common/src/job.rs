@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::clickhouse::Trouble;
-use crate::exit::chain;
+use crate::exit::{causes, chain};
 
 /// Longest last word.
 pub const MAX_BYTES: usize = 4000;
@@ -56,7 +56,7 @@ impl Ending {
         error: &(dyn Error + 'static),
         otherwise: &str,
     ) -> Self {
-        let reason = if is_about_deadline(error) {
+        let reason = if causes(error).any(<dyn Error>::is::<DeadlineExceeded>) {
             DEADLINE.to_owned()
         } else {
             Trouble::within(error).map_or_else(|| otherwise.to_owned(), |trouble| trouble.name().to_owned())
@@ -110,17 +110,6 @@ impl Ending {
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         std::fs::write(path, self.text())
     }
-}
-
-fn is_about_deadline(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<DeadlineExceeded>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// `keep` characters of a text, a third of them from its start.

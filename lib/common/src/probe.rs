@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::admin::AdminListen;
 
 /// Longest answer that is read.
-const ANSWER_MAX: u64 = 16 << 20;
+const ANSWER_MAX: u64 = 4 << 20;
 
 /// What an endpoint answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -243,18 +243,6 @@ impl State {
         self.admit_to(identity, candidate, listener.kind, now)
     }
 
-    /// The identity of a stream of a node: its queue and limits are one for all of its producers.
-    pub(crate) fn remote_identity(
-        &mut self,
-        user: (usize, u32),
-        name: (&str, &str),
-        quotas: &Quotas,
-        most: usize,
-        now: Instant,
-    ) -> Result<usize, RefuseReason> {
-        self.identity_of(user, name, quotas, most, now)
-    }
-
     /// Admits a producer process to an identity.
     pub(crate) fn admit_to(
         &mut self,
@@ -323,8 +311,9 @@ impl State {
         })
     }
 
-    /// `most` is how many one user may have on one listener.
-    fn identity_of(
+    /// The identity that producers are admitted to: one queue and its limits. On a stream of a node it is one for all of its
+    /// producers. `most` is how many one user may have on one listener.
+    pub(crate) fn identity_of(
         &mut self,
         (listener, uid): (usize, u32),
         (source, node): (&str, &str),

@@ -325,22 +325,7 @@ fn a_consumer_that_takes_nothing_makes_the_node_wait_and_loses_nothing() {
     runtime().block_on(async {
         let mut node = Node::greeted(site.address, &site.node()).await;
         node.produces(0, "sensor", 0x100, ROLE_NETWORK).await;
-        let frames = node.link.frames.clone();
-        let sending = tokio::spawn(async move {
-            for start in (0..20_000).step_by(200) {
-                let envelopes: Vec<u8> = (start..start + 200)
-                    .flat_map(|seq| envelope(0x100, seq, EventKind::Confirm))
-                    .collect();
-                let parts = vec![Part {
-                    slot: 0,
-                    envelopes: envelopes.into(),
-                }];
-                frames
-                    .send(ClientFrameKind::Batch(Batch { parts }).into())
-                    .await
-                    .unwrap();
-            }
-        });
+        let sending = tokio::spawn(send_confirms(node.link.frames.clone(), 20_000, 200));
         wait_for("it has to wait", || {
             (site.receiver.counters().identities[0].pauses > 0).then_some(())
         });
@@ -365,22 +350,7 @@ fn a_node_over_its_rate_waits_and_another_is_served_meanwhile() {
         let mut node = Node::open(site.address, &noisy).await.unwrap();
         node.greet("noisy").await;
         node.produces(0, "sensor", 0x100, ROLE_NETWORK).await;
-        let frames = node.link.frames.clone();
-        let sending = tokio::spawn(async move {
-            for start in (0..4000).step_by(100) {
-                let envelopes: Vec<u8> = (start..start + 100)
-                    .flat_map(|seq| envelope(0x100, seq, EventKind::Confirm))
-                    .collect();
-                let parts = vec![Part {
-                    slot: 0,
-                    envelopes: envelopes.into(),
-                }];
-                frames
-                    .send(ClientFrameKind::Batch(Batch { parts }).into())
-                    .await
-                    .unwrap();
-            }
-        });
+        let sending = tokio::spawn(send_confirms(node.link.frames.clone(), 4000, 100));
         let noisy_of = || {
             let identities = site.receiver.counters().identities;
             identities.into_iter().find(|identity| &*identity.node == "noisy")
@@ -411,6 +381,23 @@ fn a_node_over_its_rate_waits_and_another_is_served_meanwhile() {
     });
     assert_eq!(refused(&site.receiver, RefuseReason::Boots), 1);
     assert_balanced(&site.receiver);
+}
+
+/// Sends `n` confirmations of one producer on slot 0, `step` to a batch.
+async fn send_confirms(frames: tokio::sync::mpsc::Sender<ClientFrame>, n: u64, step: usize) {
+    for start in (0..n).step_by(step) {
+        let envelopes: Vec<u8> = (start..start + step as u64)
+            .flat_map(|seq| envelope(0x100, seq, EventKind::Confirm))
+            .collect();
+        let parts = vec![Part {
+            slot: 0,
+            envelopes: envelopes.into(),
+        }];
+        frames
+            .send(ClientFrameKind::Batch(Batch { parts }).into())
+            .await
+            .unwrap();
+    }
 }
 
 fn ack_all(receiver: &Receiver, input: &Input) {

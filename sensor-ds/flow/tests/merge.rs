@@ -204,21 +204,23 @@ fn the_view_captured_first_is_the_outermost_in_whatever_order_interfaces_are_rea
     );
 }
 
+/// From a proxy on the host's network to a pod.
+const BEHIND_PROXY: Passage = Passage {
+    interface: 0,
+    client: (Ipv4Addr::new(10, 77, 0, 11), 51_000),
+    server: (Ipv4Addr::new(10, 244, 2, 3), 8443),
+};
+
 #[test]
 fn a_proxy_that_passes_tls_on_is_a_view() {
     let mut bench = Bench::new(MergeSettings::default());
-    let inner = Passage {
-        interface: 0,
-        client: (Ipv4Addr::new(10, 77, 0, 11), 51_000),
-        server: (Ipv4Addr::new(10, 244, 2, 3), 8443),
-    };
     let (mut outside, mut inside) = (Talk::new(1), Talk::new(2));
     inside.client_next = 77;
     let mut events = bench.pass_all(&opening(&mut outside, 7), &NODE_PORT[..1]);
-    events.extend(bench.pass_all(&opening(&mut inside, 7), &[inner]));
+    events.extend(bench.pass_all(&opening(&mut inside, 7), &[BEHIND_PROXY]));
     events.extend(bench.wait(300 * MILLISECOND));
-    events.extend(bench.pass_all(&going_on(&mut inside), &[inner]));
-    events.extend(bench.pass_all(&ending(&mut inside), &[inner]));
+    events.extend(bench.pass_all(&going_on(&mut inside), &[BEHIND_PROXY]));
+    events.extend(bench.pass_all(&ending(&mut inside), &[BEHIND_PROXY]));
     events.extend(bench.pass_all(&ending(&mut outside), &NODE_PORT[..1]));
     assert_eq!(words(&events), ["hello0", "acked0", "followed0", "fin0"]);
     assert_eq!(hellos(&events)[0].conn.views.len(), 1);
@@ -275,11 +277,6 @@ fn a_balancer_that_names_its_client_is_a_view_with_that_name() {
     // The header comes alone, with the hello, or cut in two.
     for cuts in [&[47][..], &[], &[20, 60]] {
         let mut bench = Bench::new(MergeSettings::default());
-        let inner = Passage {
-            interface: 0,
-            client: (Ipv4Addr::new(10, 77, 0, 11), 51_000),
-            server: (Ipv4Addr::new(10, 244, 2, 3), 8443),
-        };
         let (mut outside, mut inside) = (Talk::new(1), Talk::new(2));
         let header = b"PROXY TCP4 203.0.113.9 10.77.0.11 40112 30443\r\n";
         let stream = [&header[..], &hello(7)].concat();
@@ -290,9 +287,9 @@ fn a_balancer_that_names_its_client_is_a_view_with_that_name() {
             from = cut;
         }
         let mut events = bench.pass_all(&opening(&mut outside, 7), &NODE_PORT[..1]);
-        events.extend(bench.pass_all(&segments, &[inner]));
+        events.extend(bench.pass_all(&segments, &[BEHIND_PROXY]));
         events.extend(bench.wait(300 * MILLISECOND));
-        events.extend(bench.pass_all(&going_on(&mut inside), &[inner]));
+        events.extend(bench.pass_all(&going_on(&mut inside), &[BEHIND_PROXY]));
         assert_eq!(
             words(&events),
             ["hello0", "acked0", "followed0"],

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::exit::causes;
+
 /// A kind of trouble. Its name is the reason that a condition of the pipeline gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
@@ -55,14 +57,7 @@ impl Trouble {
 
     /// The same of an error that has such a one among its causes.
     pub fn within(error: &(dyn Error + 'static)) -> Option<Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref() {
-                return Some(Self::of(error));
-            }
-            cause = error.source();
-        }
-        None
+        causes(error).find_map(|error| error.downcast_ref().map(Self::of))
     }
 
     /// By the number of the store's error. Source: `ErrorCodes.cpp` of ClickHouse.

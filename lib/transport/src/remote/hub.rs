@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+
+use super::lock;
 
 /// Numbers of remote connections have this bit; those of sockets never get there.
 const REMOTE_BIT: u64 = 1 << 63;
@@ -196,8 +198,4 @@ fn note_facts(table: &mut Table, node: &str, json: bytes::Bytes, software: Optio
         software: software.unwrap_or("").to_owned(),
     };
     table.facts.insert(node.to_owned(), facts);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,6 +13,8 @@
 //! The events' producers stay what they are on a socket: (source, node, boot) with numbers of their own. The hop has
 //! no numbers of its own, so that "exactly once" is one rule for sockets and streams.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 mod certificate;
 mod client;
 mod config;
@@ -31,3 +33,8 @@ pub use tls::{CertificateFiles, TlsError};
 
 pub(crate) use hub::{Hub, is_remote};
 pub(crate) use server::{Remote, Surroundings};
+
+/// What a thread that panicked has left is whole: every change is one statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use http::{Method, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -20,6 +21,7 @@ use tonic::body::Body;
 
 use super::certificate::{CertifiedPeer, PeerRole, certified_peer};
 use super::config::{Admission, RemoteConfig};
+use super::lock;
 use super::proto::{self, ClientFrame, ServerFrame};
 use super::stream;
 use super::tls::{self, FileBytes, ServerSide, TlsError};
@@ -317,10 +319,6 @@ fn source_chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn serve(socket: std::net::TcpListener, context: Arc<Context>) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
@@ -496,43 +494,40 @@ impl Conn {
             let conn = Arc::clone(&conn);
             async move { Ok::<_, Infallible>(conn.answer(request).await) }
         });
-        // Whatever ends a connection, its streams have counted and said what is to be said.
         if speaks_http2 {
-            let mut connection = std::pin::pin!(
-                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(MAX_STREAMS)
-                    .max_header_list_size(MAX_HEADER_BYTES)
-                    .initial_stream_window_size(WINDOW_BYTES)
-                    .initial_connection_window_size(2 * WINDOW_BYTES)
-                    .max_send_buf_size(64 << 10)
-                    .max_pending_accept_reset_streams(16)
-                    .max_local_error_reset_streams(16)
-                    .keep_alive_interval(KEEP_ALIVE)
-                    .keep_alive_timeout(KEEP_ALIVE)
-                    .serve_connection(io, service)
-            );
-            tokio::select! {
-                _ended = connection.as_mut() => return,
-                () = self.until_end() => {}
-            }
-            connection.as_mut().graceful_shutdown();
-            let _in_time = tokio::time::timeout(END_WAIT, connection).await;
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEADER_BYTES)
+                .initial_stream_window_size(WINDOW_BYTES)
+                .initial_connection_window_size(2 * WINDOW_BYTES)
+                .max_send_buf_size(64 << 10)
+                .max_pending_accept_reset_streams(16)
+                .max_local_error_reset_streams(16)
+                .keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE)
+                .serve_connection(io, service);
+            self.to_its_end(connection).await;
         } else {
-            let mut connection = std::pin::pin!(
-                hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(self.context.config.greeting_timeout)
-                    .max_buf_size(MAX_HEADER_BYTES as usize)
-                    .serve_connection(io, service)
-            );
-            tokio::select! {
-                _ended = connection.as_mut() => return,
-                () = self.until_end() => {}
-            }
-            connection.as_mut().graceful_shutdown();
-            let _in_time = tokio::time::timeout(END_WAIT, connection).await;
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.context.config.greeting_timeout)
+                .max_buf_size(MAX_HEADER_BYTES as usize)
+                .serve_connection(io, service);
+            self.to_its_end(connection).await;
         }
+    }
+
+    /// Lets a connection run until it ends or is to end. Whatever ends it, its streams have counted and said what is to be
+    /// said.
+    async fn to_its_end(&self, connection: impl GracefulConnection) {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ended = connection.as_mut() => return,
+            () = self.until_end() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _in_time = tokio::time::timeout(END_WAIT, connection).await;
     }
 
     /// Returns when the connection is to end: for its age, its silence, or because it was told to.

@@ -219,7 +219,7 @@ fn greet(context: &Context, speaker: &Speaker, hello: &Hello) -> Result<usize, R
     context
         .shared
         .lock()
-        .remote_identity(
+        .identity_of(
             (context.listener, REMOTE_UID),
             (name, node),
             &config.quotas,
