@@ -561,6 +561,7 @@ fn reason_of(error: &LinkError) -> &'static str {
         LinkError::Timeout => "timeout",
         LinkError::Handshake(_) => "handshake",
         LinkError::Http(_) => "broken",
+        LinkError::Alert(_) => "refused",
         error if error.is_refusal() => "refused",
         LinkError::Ended(_) => "ended",
     }

@@ -454,9 +454,9 @@ fn a_node_that_never_reads_is_taken_from_and_costs_nothing() {
     });
 }
 
-/// What an attempt with these files ends with, and that a line names it.
+/// What an attempt with these files ends with on its own side; and that a line names it here.
 #[track_caller]
-fn refuses(site: &Site, files: &CredentialFiles, name: &str, reason: RefuseReason, words: &[&str]) {
+fn refuses(site: &Site, files: &CredentialFiles, name: &str, reason: RefuseReason, words: &[&str]) -> String {
     let before = refused(&site.receiver, reason);
     let answer = runtime().block_on(async {
         let mut node = match Node::open(site.address, files).await {
@@ -477,36 +477,38 @@ fn refuses(site: &Site, files: &CredentialFiles, name: &str, reason: RefuseReaso
             .any(|line| words.iter().all(|word| line.contains(word)))
             .then_some(())
     });
+    answer
 }
 
 #[test]
-fn who_is_not_known_is_refused_with_one_line_and_disturbs_nobody() {
+fn who_is_not_known_is_refused_with_one_line_on_both_sides_and_disturbs_nobody() {
     let site = Site::start(|_| {});
     let reader = site.files("ja4://shop/reader");
-    refuses(
-        &site,
-        &reader,
-        NODE,
-        RefuseReason::CertificateRole,
-        &["reader", "events need forward"],
+    let words = ["reader", "events need forward"];
+    let answer = refuses(&site, &reader, NODE, RefuseReason::CertificateRole, &words);
+    assert!(
+        answer.contains("has the role reader, events need forward"),
+        "{answer}"
     );
+
     let words = ["calls its host \"web-2\"", "\"web-1\""];
-    refuses(&site, &site.node(), "web-2", RefuseReason::Node, &words);
+    let answer = refuses(&site, &site.node(), "web-2", RefuseReason::Node, &words);
+    assert!(answer.contains("its certificate is for \"web-1\""), "{answer}");
+
     let other = site.files("ja4://other/forward/web-1");
-    refuses(
-        &site,
-        &other,
-        NODE,
-        RefuseReason::CertificateName,
-        &["pipeline \"other\""],
+    let words = ["pipeline \"other\""];
+    let answer = refuses(&site, &other, NODE, RefuseReason::CertificateName, &words);
+    assert!(
+        answer.contains("its certificate is for the pipeline \"other\""),
+        "{answer}"
     );
+
     let unnamed = site.files("");
-    refuses(
-        &site,
-        &unnamed,
-        NODE,
-        RefuseReason::CertificateName,
-        &["(reason certificate_name)"],
+    let words = ["(reason certificate_name)"];
+    let answer = refuses(&site, &unnamed, NODE, RefuseReason::CertificateName, &words);
+    assert!(
+        answer.contains("has no name ja4://PIPELINE/ROLE/NODE"),
+        "{answer}"
     );
     // A line for each reason, not for each peer.
     assert_eq!(
@@ -516,36 +518,37 @@ fn who_is_not_known_is_refused_with_one_line_and_disturbs_nobody() {
             .count(),
         1
     );
+
     let none = credentials(&site.path("trust.pem"), None);
-    refuses(
-        &site,
-        &none,
-        NODE,
-        RefuseReason::NoCertificate,
-        &["shows no certificate"],
+    let words = ["shows no certificate"];
+    let answer = refuses(&site, &none, NODE, RefuseReason::NoCertificate, &words);
+    assert!(
+        answer.contains("it wants a certificate and we have none"),
+        "{answer}"
     );
+
     let uri = format!("ja4://shop/forward/{NODE}");
     let expired = site.authority.issue_with(&uri, &site.path("expired"), |params| {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
     });
     let expired = credentials(&site.path("trust.pem"), Some(expired));
-    refuses(
-        &site,
-        &expired,
-        NODE,
-        RefuseReason::CertificateExpired,
-        &["has expired"],
-    );
+    let words = ["has expired"];
+    // The refusal comes when the node already speaks: which of the two it sees first must not matter.
+    for _ in 0..20 {
+        let answer = refuses(&site, &expired, NODE, RefuseReason::CertificateExpired, &words);
+        assert!(answer.contains("our certificate has expired"), "{answer}");
+    }
+
     let stranger = Authority::new("stranger").issue(&uri, &site.path("stranger"));
     let stranger = credentials(&site.path("trust.pem"), Some(stranger));
-    refuses(
-        &site,
-        &stranger,
-        NODE,
-        RefuseReason::CertificateUntrusted,
-        &["not in the trust bundle"],
+    let words = ["not in the trust bundle"];
+    let answer = refuses(&site, &stranger, NODE, RefuseReason::CertificateUntrusted, &words);
+    assert!(
+        answer.contains("issuer of our certificate is not in its trust bundle"),
+        "{answer}"
     );
+
     refuses(
         &site,
         &site.node(),

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,12 +12,14 @@ use http::uri::PathAndQuery;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 
@@ -141,6 +143,9 @@ pub enum LinkError {
     /// TLS failed: one of both does not trust the other.
     #[error("TLS handshake failed")]
     Handshake(#[source] std::io::Error),
+    /// The correlator does not accept our certificate. In TLS 1.3 it says so when the handshake is over on our side.
+    #[error("{}", alert_words(*.0))]
+    Alert(AlertDescription),
     /// HTTP/2 failed.
     #[error("connection broke")]
     Http(#[source] hyper::Error),
@@ -160,9 +165,24 @@ impl LinkError {
                     | tonic::Code::InvalidArgument
                     | tonic::Code::FailedPrecondition
             ),
-            Self::Handshake(_) | Self::Address(_) => true,
+            Self::Handshake(_) | Self::Alert(_) | Self::Address(_) => true,
             Self::Connect(_) | Self::Timeout | Self::Http(_) => false,
         }
+    }
+}
+
+fn alert_words(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::CertificateExpired => "it says that our certificate has expired".to_owned(),
+        AlertDescription::UnknownCA => {
+            "it says that the issuer of our certificate is not in its trust bundle".to_owned()
+        }
+        AlertDescription::CertificateRequired => "it wants a certificate and we have none".to_owned(),
+        AlertDescription::DecryptError => {
+            "it says that our certificate was signed with another key than the issuer of that name in its trust bundle has"
+                .to_owned()
+        }
+        other => format!("it does not accept our certificate (alert {other:?})"),
     }
 }
 
@@ -172,6 +192,7 @@ pub struct Link {
     /// Frames to the correlator; it waits when the correlator does not read.
     pub frames: mpsc::Sender<ClientFrame>,
     replies: Streaming<ServerFrame>,
+    alert: Alert,
     connection: JoinHandle<()>,
 }
 
@@ -205,6 +226,11 @@ impl Link {
             .await
             .map_err(|_| LinkError::Timeout)?
             .map_err(LinkError::Handshake)?;
+        let alert = Alert::default();
+        let tls = Watched {
+            tls,
+            alert: Arc::clone(&alert),
+        };
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW_BYTES)
@@ -217,7 +243,7 @@ impl Link {
         let (requests, connection) = tokio::time::timeout(config.connect_timeout, handshake)
             .await
             .map_err(|_| LinkError::Timeout)?
-            .map_err(LinkError::Http)?;
+            .map_err(|error| or_alert(&alert, LinkError::Http(error)))?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("the connection to the correlator ended: {error}");
@@ -247,7 +273,7 @@ impl Link {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(error)) => {
                 connection.abort();
-                return Err(error);
+                return Err(or_alert(&alert, error));
             }
             Err(_) => {
                 connection.abort();
@@ -257,6 +283,7 @@ impl Link {
         Ok(Self {
             frames,
             replies,
+            alert,
             connection,
         })
     }
@@ -269,7 +296,55 @@ impl Link {
         self.replies
             .message()
             .await
-            .map_err(|status| LinkError::Ended(Box::new(status)))
+            .map_err(|status| or_alert(&self.alert, LinkError::Ended(Box::new(status))))
+    }
+}
+
+/// What the server's TLS said at the end, if it said why.
+type Alert = Arc<OnceLock<AlertDescription>>;
+
+/// The error, or the alert that was its cause.
+fn or_alert(alert: &Alert, error: LinkError) -> LinkError {
+    alert.get().map_or(error, |alert| LinkError::Alert(*alert))
+}
+
+/// The connection, from which an alert is kept: HTTP/2 only says that the connection broke.
+struct Watched {
+    tls: TlsStream<TcpStream>,
+    alert: Alert,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let read = Pin::new(&mut self.tls).poll_read(context, buffer);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(rustls::Error::AlertReceived(alert)) = tls::rustls_error(error)
+        {
+            let _first = self.alert.set(*alert);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(context)
     }
 }
 

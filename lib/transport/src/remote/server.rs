@@ -14,12 +14,13 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 
-use super::certificate::{CertifiedPeer, PeerRole, certified_peer};
+use super::certificate::{CertifiedPeer, NameError, PeerRole, certified_peer};
 use super::config::{Admission, RemoteConfig};
 use super::lock;
 use super::proto::{self, ClientFrame, ServerFrame};
@@ -51,6 +52,9 @@ const END_WAIT: Duration = Duration::from_secs(2);
 
 /// Every so many looks at the files open connections are judged again though nothing has changed: certificates expire.
 const JUDGE_EVERY: u32 = 12;
+
+/// What is still read of a peer that is refused, so that it gets to read why.
+const LINGER_BYTES: usize = 64 << 10;
 
 /// What the listener does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -161,7 +165,7 @@ pub(crate) struct Conn {
     pub(crate) context: Arc<Context>,
     pub(crate) address: SocketAddr,
     /// By certificate; none where tokens decide.
-    pub(crate) certified: Option<CertifiedPeer>,
+    certified: Option<Result<CertifiedPeer, NameError>>,
     chain: Vec<CertificateDer<'static>>,
     /// Sources whose tokens were shown on it, with the tokens' hashes.
     shown: Mutex<BTreeMap<usize, [u8; 32]>>,
@@ -374,12 +378,13 @@ async fn converse(context: &Arc<Context>, tcp: TcpStream, address: SocketAddr) {
     // Frames are whole when they are written; waiting for more only delays them.
     let _best_effort = tcp.set_nodelay(true);
     let acceptor = TlsAcceptor::from(context.side().config);
-    let handshake = tokio::time::timeout(context.config.greeting_timeout, acceptor.accept(tcp));
-    let tls = match handshake.await {
+    let handshake = acceptor.accept(tcp).into_fallible();
+    let tls = match tokio::time::timeout(context.config.greeting_timeout, handshake).await {
         Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => {
+        Ok(Err((error, tcp))) => {
             let (reason, why) = tls::refusal_of(&error);
             context.refuse(&address.to_string(), reason, &why);
+            linger(tcp).await;
             return;
         }
         Err(_) => {
@@ -400,14 +405,7 @@ async fn converse(context: &Arc<Context>, tcp: TcpStream, address: SocketAddr) {
         Admission::Tokens(_) => None,
         Admission::Certificates { pipeline, .. } => {
             let own = chain.first().map_or(&[][..], |own| own.as_ref());
-            match certified_peer(own, pipeline) {
-                Ok(peer) => Some(peer),
-                Err(error) => {
-                    let why = format!("is not known: {error}");
-                    context.refuse(&address.to_string(), RefuseReason::CertificateName, &why);
-                    return;
-                }
-            }
+            Some(certified_peer(own, pipeline))
         }
     };
     let conn = Arc::new(Conn {
@@ -429,6 +427,25 @@ async fn converse(context: &Arc<Context>, tcp: TcpStream, address: SocketAddr) {
         return;
     };
     conn.drive(TokioIo::new(tls), speaks_http2).await;
+}
+
+/// Closes a connection so that the last words on it arrive: one that is closed while the peer still sends is reset, and
+/// the peer may then never read why.
+async fn linger(mut tcp: TcpStream) {
+    let last_words = async {
+        if tcp.shutdown().await.is_err() {
+            return;
+        }
+        let mut buffer = [0; 4096];
+        let mut left = LINGER_BYTES;
+        while let Ok(n @ 1..) = tcp.read(&mut buffer).await {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _in_time = tokio::time::timeout(END_WAIT, last_words).await;
 }
 
 /// Takes the connection out of the list at its end.
@@ -469,14 +486,14 @@ impl Conn {
     /// As it is called in the log.
     pub(crate) fn name(&self) -> String {
         match &self.certified {
-            Some(peer) => format!("{peer} at {}", self.address),
-            None => self.address.to_string(),
+            Some(Ok(peer)) => format!("{peer} at {}", self.address),
+            Some(Err(_)) | None => self.address.to_string(),
         }
     }
 
     /// True if both are one peer's. A certificate of many nodes, or none, is told apart by its address.
     fn is_of_peer(&self, other: &Self) -> bool {
-        let names_its_node = self.certified.as_ref().is_some_and(|peer| peer.node.is_some());
+        let names_its_node = matches!(&self.certified, Some(Ok(peer)) if peer.node.is_some());
         self.certified == other.certified && (names_its_node || self.address.ip() == other.address.ip())
     }
 
@@ -602,14 +619,20 @@ impl Conn {
         &self,
         request: &http::Request<Incoming>,
     ) -> Result<Speaker, (RefuseReason, String, tonic::Status)> {
-        if let Some(peer) = &self.certified {
-            return if peer.role == PeerRole::Forward {
-                Ok(Speaker::Node(peer.clone()))
-            } else {
+        let denied = |reason, why: String| {
+            let status = tonic::Status::permission_denied(format!("refused: {why}"));
+            Err((reason, why, status))
+        };
+        match &self.certified {
+            Some(Ok(peer)) if peer.role == PeerRole::Forward => return Ok(Speaker::Node(peer.clone())),
+            Some(Ok(peer)) => {
                 let why = format!("has the role {}, events need forward", peer.role.name());
-                let status = tonic::Status::permission_denied(why.clone());
-                Err((RefuseReason::CertificateRole, why, status))
-            };
+                return denied(RefuseReason::CertificateRole, why);
+            }
+            Some(Err(error)) => {
+                return denied(RefuseReason::CertificateName, format!("is not known: {error}"));
+            }
+            None => {}
         }
         let Admission::Tokens(sources) = &self.context.config.admission else {
             let why = "shows no certificate".to_owned();
@@ -650,14 +673,26 @@ impl Conn {
         let Some(report) = &self.context.config.report else {
             return text(StatusCode::NOT_FOUND, "no report is made here\n");
         };
-        let Some(peer) = self.certified.as_ref().filter(|peer| peer.role.may_read()) else {
-            let why = "asked for the report, which needs the role operator or reader";
-            self.context
-                .refuse(&self.name(), RefuseReason::CertificateRole, why);
-            return text(
-                StatusCode::FORBIDDEN,
-                "the report needs the role operator or reader\n",
-            );
+        let peer = match &self.certified {
+            Some(Ok(peer)) if peer.role.may_read() => peer,
+            Some(Err(error)) => {
+                let why = format!("asked for the report and is not known: {error}");
+                self.context
+                    .refuse(&self.name(), RefuseReason::CertificateName, &why);
+                return text(
+                    StatusCode::FORBIDDEN,
+                    "the report needs a certificate of this pipeline\n",
+                );
+            }
+            Some(Ok(_)) | None => {
+                let why = "asked for the report, which needs the role operator or reader";
+                self.context
+                    .refuse(&self.name(), RefuseReason::CertificateRole, why);
+                return text(
+                    StatusCode::FORBIDDEN,
+                    "the report needs the role operator or reader\n",
+                );
+            }
         };
         tracing::debug!("report for {peer}");
         let json = report(self.context.shared.hub().facts());

@@ -210,10 +210,7 @@ pub(crate) fn client_side(
 
 /// Why a handshake failed, as a reason and a text for the log.
 pub(crate) fn refusal_of(error: &std::io::Error) -> (RefuseReason, String) {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
+    match rustls_error(error) {
         Some(rustls::Error::NoCertificatesPresented) => {
             (RefuseReason::NoCertificate, "shows no certificate".to_owned())
         }
@@ -226,6 +223,11 @@ pub(crate) fn refusal_of(error: &std::io::Error) -> (RefuseReason, String) {
     }
 }
 
+/// What TLS says of a connection that broke, if it was TLS.
+pub(crate) fn rustls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
 fn certificate_refusal(error: &CertificateError) -> (RefuseReason, String) {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
@@ -235,6 +237,11 @@ fn certificate_refusal(error: &CertificateError) -> (RefuseReason, String) {
         CertificateError::UnknownIssuer => (
             RefuseReason::CertificateUntrusted,
             "shows a certificate of an issuer that is not in the trust bundle".to_owned(),
+        ),
+        CertificateError::BadSignature => (
+            RefuseReason::CertificateUntrusted,
+            "shows a certificate that was signed with another key than the issuer of that name in the trust bundle has"
+                .to_owned(),
         ),
         error => (
             RefuseReason::CertificateUntrusted,
