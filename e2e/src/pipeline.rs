@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, PersistentVolume, Pod, Secret, Service};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
@@ -11,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use serde_json::{Value, json};
 
 use crate::case::Case;
+use crate::nodes::NodeAccess;
 use crate::wait::{self, JobEnd};
 
 /// Classes of the store's tokens.
@@ -32,16 +33,83 @@ pub mod manifests {
     pub const DETECTOR: &str = include_str!("../manifests/detector.yaml");
 }
 
+/// What a cluster keeps of a last word; ours are to be shorter.
+const LAST_WORD_MAX: usize = 4000;
+
 /// A store that is ready and has its tables.
 #[derive(Debug)]
-pub struct Store<'a> {
-    case: &'a Case,
+pub struct Store {
+    client: StoreClient,
+    disk: NodeDisk,
+}
+
+/// Sends statements to a store. A writer on a thread of its own has a copy.
+#[derive(Debug, Clone)]
+pub struct StoreClient {
+    nodes: NodeAccess,
+    /// From where it asks: not where the store runs, which a test may switch off.
+    from: &'static str,
+    /// Of the store's Service: nodes do not know the cluster's names.
+    address: String,
     /// By class.
     tokens: BTreeMap<&'static str, String>,
-    /// Of its Service: nodes do not know the cluster's names.
-    address: String,
-    /// Where it runs.
+}
+
+impl StoreClient {
+    /// What the store answers to a statement of a class of clients; `settings` go with it.
+    ///
+    /// # Errors
+    /// When it does not answer or refuses the statement, with its words.
+    pub fn ask(&self, class: &str, settings: &str, sql: &str) -> anyhow::Result<String> {
+        let key = format!("X-ClickHouse-Key: {}", self.tokens[class]);
+        let url = format!("https://{}:8123/?{settings}", self.address);
+        let curl = ["curl", "-sSk", "--fail-with-body", "--max-time", "30"];
+        let request = ["-H", &key, "--data-binary", sql, &url];
+        self.nodes.run(self.from, &[&curl[..], &request].concat())
+    }
+}
+
+/// The folder of a node that is a pod's volume.
+#[derive(Debug, Clone)]
+pub struct NodeDisk {
+    nodes: NodeAccess,
     node: String,
+    path: String,
+}
+
+impl NodeDisk {
+    /// Takes the space that is free, but for `left` bytes.
+    ///
+    /// # Errors
+    /// When less is free, or the node does not answer.
+    pub fn fill(&self, left: u64) -> anyhow::Result<()> {
+        let free = self
+            .nodes
+            .run(&self.node, &["stat", "-f", "-c", "%a %S", &self.path])?;
+        let mut words = free.split_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(blocks)), Some(Ok(size))) = (words.next(), words.next()) else {
+            bail!("stat -f printed {free:?}");
+        };
+        let taken = (blocks * size)
+            .checked_sub(left)
+            .with_context(|| format!("only {} bytes are free", blocks * size))?;
+        let taken = taken.to_string();
+        self.nodes
+            .run(&self.node, &["fallocate", "-l", &taken, &self.ballast()])
+            .map(drop)
+    }
+
+    /// Gives back what [`Self::fill`] took.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub fn empty(&self) -> anyhow::Result<()> {
+        self.nodes.run(&self.node, &["rm", &self.ballast()]).map(drop)
+    }
+
+    fn ballast(&self) -> String {
+        format!("{}/ballast", self.path)
+    }
 }
 
 /// Somebody whose certificates are believed.
@@ -88,20 +156,56 @@ impl Authority {
     /// # Errors
     /// When the name is no URI.
     pub fn client(&self, uri: &str) -> anyhow::Result<(String, String)> {
+        self.client_with(uri, |_| {})
+    }
+
+    /// The same, out of date for years.
+    ///
+    /// # Errors
+    /// When the name is no URI.
+    pub fn expired_client(&self, uri: &str) -> anyhow::Result<(String, String)> {
+        self.client_with(uri, |params| {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        })
+    }
+
+    fn client_with(
+        &self,
+        uri: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> anyhow::Result<(String, String)> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
 }
 
-impl<'a> Store<'a> {
+impl Store {
     /// Starts the store on `node`, and makes its tables by the schema Job.
     ///
     /// # Errors
     /// When something does not become ready in time.
-    pub async fn start(case: &'a Case, node: &str) -> anyhow::Result<Self> {
+    pub async fn start(case: &Case, node: &str) -> anyhow::Result<Self> {
+        Self::start_on(case, volume(case, "store", node, "10Gi").await?).await
+    }
+
+    /// As [`Self::start`], on a disk of its own with so many MiB, which is gone when its node loses its power.
+    ///
+    /// # Errors
+    /// When something does not become ready in time.
+    pub async fn start_on_small_disk(case: &Case, node: &str, mebibytes: u32) -> anyhow::Result<Self> {
+        let disk = volume(case, "store", node, "10Gi").await?;
+        let options = format!("size={mebibytes}m,uid=65532,gid=65532,mode=0700");
+        let mount = ["mount", "-t", "tmpfs", "-o", &options, "ja4-e2e", &disk.path];
+        disk.nodes.run(node, &mount)?;
+        Self::start_on(case, disk).await
+    }
+
+    async fn start_on(case: &Case, disk: NodeDisk) -> anyhow::Result<Self> {
         for image in ["ja4-clickhouse", "ja4-cli"] {
             case.image(image)?;
         }
@@ -119,7 +223,6 @@ impl<'a> Store<'a> {
             .await?;
         case.apply::<ConfigMap>(json!({"metadata": {"name": "store-ca"}, "data": {"ca.crt": authority.pem}}))
             .await?;
-        volume(case, "store", node, "10Gi").await?;
         case.apply_manifest(manifests::STORE, |object| {
             // The cluster's own class of volumes, which here is one volume.
             if object["kind"] == "StatefulSet" {
@@ -137,12 +240,23 @@ impl<'a> Store<'a> {
         );
         let service = case.api::<Service>().get("store").await?;
         let address = service.spec.and_then(|spec| spec.cluster_ip);
-        Ok(Self {
-            case,
-            tokens,
+        let client = StoreClient {
+            nodes: case.nodes().clone(),
+            from: if disk.node == "node1" { "node2" } else { "node1" },
             address: address.context("the store's Service has no address")?,
-            node: node.to_owned(),
-        })
+            tokens,
+        };
+        Ok(Self { client, disk })
+    }
+
+    /// Who asks it, for a thread of its own.
+    pub fn client(&self) -> StoreClient {
+        self.client.clone()
+    }
+
+    /// What it is stored on.
+    pub fn disk(&self) -> &NodeDisk {
+        &self.disk
     }
 
     /// Rows that a query gives, each as an object.
@@ -150,7 +264,7 @@ impl<'a> Store<'a> {
     /// # Errors
     /// When the store does not answer or refuses the query.
     pub fn rows(&self, sql: &str) -> anyhow::Result<Vec<Value>> {
-        let answer = self.ask("dashboard", "default_format=JSONEachRow", sql)?;
+        let answer = self.client.ask("dashboard", "default_format=JSONEachRow", sql)?;
         answer
             .lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("the store answered {line}")))
@@ -162,21 +276,7 @@ impl<'a> Store<'a> {
     /// # Errors
     /// When the store does not answer or refuses it.
     pub fn write(&self, class: &str, sql: &str) -> anyhow::Result<()> {
-        self.ask(class, "", sql).map(drop)
-    }
-
-    /// What the store answers to a statement of a class of clients; `settings` go with it.
-    ///
-    /// # Errors
-    /// When it does not answer or refuses the statement, with its words.
-    pub fn ask(&self, class: &str, settings: &str, sql: &str) -> anyhow::Result<String> {
-        // From the node on which it does not run, which a test may switch off.
-        let node = if self.node == "node1" { "node2" } else { "node1" };
-        let key = format!("X-ClickHouse-Key: {}", self.tokens[class]);
-        let url = format!("https://{}:8123/?{settings}", self.address);
-        let curl = ["curl", "-sSk", "--fail-with-body", "--max-time", "30"];
-        let request = ["-H", &key, "--data-binary", sql, &url];
-        self.case.nodes().run(node, &[&curl[..], &request].concat())
+        self.client.ask(class, "", sql).map(drop)
     }
 
     /// Waits, by asking again, until `is_enough` of the rows that a query gives.
@@ -199,7 +299,7 @@ impl<'a> Store<'a> {
 
     /// The token of a class of clients.
     pub fn token(&self, class: &str) -> &str {
-        &self.tokens[class]
+        &self.client.tokens[class]
     }
 }
 
@@ -258,7 +358,7 @@ fn volume_name(case: &Case, whose: &str) -> String {
 }
 
 /// A volume on a node's disk, and a class of its own for the claim that is to get it.
-async fn volume(case: &Case, whose: &str, node: &str, size: &str) -> anyhow::Result<()> {
+async fn volume(case: &Case, whose: &str, node: &str, size: &str) -> anyhow::Result<NodeDisk> {
     let name = volume_name(case, whose);
     let path = format!("/var/lib/ja4-e2e/{name}");
     case.nodes().run(
@@ -283,7 +383,11 @@ async fn volume(case: &Case, whose: &str, node: &str, size: &str) -> anyhow::Res
         .create(&PostParams::default(), &serde_json::from_value(wanted)?)
         .await
         .with_context(|| format!("could not make volume {name}"))?;
-    Ok(())
+    Ok(NodeDisk {
+        nodes: case.nodes().clone(),
+        node: node.to_owned(),
+        path,
+    })
 }
 
 impl Case {
@@ -299,10 +403,36 @@ impl Case {
             .with_context(|| format!("no pod has {selector}"))?;
         last_word_of(newest).with_context(|| format!("pod {} has left no last word", newest.name_any()))
     }
+
+    /// Runs the schema Job in another way, under another name, which must fail, and gives its last word.
+    ///
+    /// # Errors
+    /// When it does not fail, or its last word is none.
+    pub async fn failed_schema(&self, name: &str, change: impl Fn(&mut Value)) -> anyhow::Result<Value> {
+        self.apply_manifest(manifests::SCHEMA, |object| {
+            object["metadata"]["name"] = json!(name);
+            change(&mut object["spec"]);
+        })
+        .await?;
+        ensure!(
+            self.job_ended(name).await? == JobEnd::Failed,
+            "{name} did not fail"
+        );
+        read_last_word(&self.last_word(&format!("job-name={name}")).await?)
+    }
+}
+
+/// Reads a last word.
+///
+/// # Errors
+/// When it is longer than a cluster keeps, or no JSON.
+pub fn read_last_word(word: &str) -> anyhow::Result<Value> {
+    ensure!(word.len() <= LAST_WORD_MAX, "{} bytes", word.len());
+    serde_json::from_str(word).with_context(|| format!("it is no JSON: {word}"))
 }
 
 /// The termination message of a pod's first container.
-pub fn last_word_of(pod: &Pod) -> Option<String> {
+fn last_word_of(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
     let ended = |state: &Option<ContainerState>| state.as_ref()?.terminated.as_ref()?.message.clone();
     ended(&status.state).or_else(|| ended(&status.last_state))

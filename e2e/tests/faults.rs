@@ -14,7 +14,8 @@ use ja4_e2e::{Case, Need, wait};
 use ja4_emit::{EmitConfig, Emitter, SocketKind};
 use ja4_model::{Event, Request};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -25,53 +26,102 @@ const AWAY: Duration = Duration::from_mins(1);
 /// Between two kills of the forwarder, and how many.
 const KILL_EVERY: Duration = Duration::from_secs(10);
 const KILLS: usize = 6;
-/// The node whose forwarder is treated badly; the store and the correlator are on the other.
-const NODE: &str = "node1";
-const OTHER: &str = "node2";
+/// Who may read the report.
+const READER: &str = "ja4://demo/reader/test";
+
+/// Where a pipeline is; two of them run beside each other, each with a producer on a node of its own.
+struct Place {
+    /// The node whose forwarder is treated badly.
+    node: &'static str,
+    /// Where store and correlator are.
+    other: &'static str,
+    /// Of the forwarders, which are on their nodes' networks.
+    admin_port: u16,
+}
 
 #[test]
-fn what_a_node_took_is_stored_once_whatever_dies() {
+fn what_a_node_took_while_the_correlator_was_away_is_stored_once_or_counted() {
     let need = Need::nodes(2).with_node_access();
-    ja4_e2e::test("faults", need, async |case| {
-        let lab = Lab::start(&case).await?;
+    ja4_e2e::test("faults_away", need, async |case| {
+        let place = Place {
+            node: "node1",
+            other: "node2",
+            admin_port: 9102,
+        };
+        let lab = Lab::start(&case, place).await?;
         the_correlator_is_away(&lab)
             .await
             .context("the correlator is away")?;
+        the_spool_overflows(&lab).await.context("the spool overflows")
+    });
+}
+
+#[test]
+fn what_a_node_took_is_stored_once_whatever_befalls_its_forwarder() {
+    let need = Need::nodes(2).with_node_access();
+    ja4_e2e::test("faults_forwarder", need, async |case| {
+        let place = Place {
+            node: "node2",
+            other: "node1",
+            admin_port: 9112,
+        };
+        let lab = Lab::start(&case, place).await?;
         the_forwarder_is_killed(&lab)
             .await
             .context("the forwarder is killed")?;
         certificates_are_replaced(&lab)
             .await
             .context("certificates are replaced")?;
-        the_spool_overflows(&lab).await.context("the spool overflows")
+        strangers_are_refused(&lab).await.context("strangers come")
     });
 }
 
 /// A pipeline whose events all nodes send to one correlator.
 struct Lab<'a> {
     case: &'a Case,
-    store: Store<'a>,
+    place: Place,
+    store: Store,
     /// Whose certificates are believed; a test may replace it.
     authority: RefCell<Rc<Authority>>,
 }
 
 impl<'a> Lab<'a> {
-    async fn start(case: &'a Case) -> anyhow::Result<Self> {
-        let store = Store::start(case, OTHER).await?;
+    async fn start(case: &'a Case, place: Place) -> anyhow::Result<Self> {
+        let store = Store::start(case, place.other).await?;
         pipeline::redaction_key(case).await?;
         case.image("ja4-sensor")?;
-        let authority = pipeline::correlator(case, OTHER).await?;
-        sensors(case, "256MiB").await?;
-        Ok(Self {
+        let authority = pipeline::correlator(case, place.other).await?;
+        let lab = Self {
             case,
+            place,
             store,
             authority: RefCell::new(Rc::new(authority)),
-        })
+        };
+        lab.sensors("256MiB").await?;
+        Ok(lab)
+    }
+
+    /// Sensor and forwarder on each node, whose spool may have so many bytes.
+    async fn sensors(&self, spool: &str) -> anyhow::Result<()> {
+        // The producer is a process of this machine, which is root.
+        let manifest = manifests::SENSOR
+            .replace("uids: [65532]", "uids: [65532, 0]")
+            .replace("9102", &self.place.admin_port.to_string())
+            .replace("max_bytes: 256MiB", &format!("max_bytes: {spool}"));
+        self.case
+            .apply_manifest(&manifest, |object| {
+                // Another configuration makes other pods.
+                if object["kind"] == "DaemonSet" {
+                    object["spec"]["template"]["metadata"]["annotations"] = json!({"spool": spool});
+                }
+            })
+            .await?;
+        self.case.daemon_set_ready("sensor").await.map(drop)
     }
 
     /// A producer on the node that sends at [`RATE`] until it is told to stop.
     fn producer(&self) -> anyhow::Result<Producer> {
-        let pid = self.case.nodes().first_process(NODE)?;
+        let pid = self.case.nodes().first_process(self.place.node)?;
         let socket = format!(
             "/proc/{pid}/root/run/ja4/{}/demo/http.socket",
             self.case.namespace
@@ -80,7 +130,13 @@ impl<'a> Lab<'a> {
         let emitter = Emitter::start(EmitConfig {
             // What a restart of the forwarder takes must fit: the hop is what is tested.
             buffer_bytes: 256 << 20,
-            ..EmitConfig::new(PathBuf::from(socket), SocketKind::Stream, "load", NODE, boot)
+            ..EmitConfig::new(
+                PathBuf::from(socket),
+                SocketKind::Stream,
+                "load",
+                self.place.node,
+                boot,
+            )
         })
         .context("the producer does not start")?;
         let emitter = Arc::new(emitter);
@@ -141,45 +197,62 @@ impl<'a> Lab<'a> {
         for (name, text) in [("tls.crt", &certificate), ("tls.key", &key)] {
             std::fs::write(folder.join(name), text)?;
         }
+        let file = |name: &str| folder.join(name).display().to_string();
+        let answer = self
+            .ask_report(&["--cert", &file("tls.crt"), "--key", &file("tls.key")])
+            .await?;
+        serde_json::from_str(&answer).with_context(|| format!("the report is {answer}"))
+    }
+
+    /// What curl gets of `/report` with these options.
+    async fn ask_report(&self, options: &[&str]) -> anyhow::Result<String> {
         let service = self.case.api::<Service>().get("correlator").await?;
         let address = service
             .spec
             .and_then(|spec| spec.cluster_ip)
             .context("the Service has an address")?;
-        let file = |name: &str| folder.join(name).display().to_string();
-        let (certificate, key) = (file("tls.crt"), file("tls.key"));
         let url = format!("https://{address}:9443/report");
-        let curl = [
-            "curl",
-            "-sSk",
-            "--fail-with-body",
-            "--http2",
-            "--max-time",
-            "10",
-            "--cert",
-            &certificate,
-        ];
-        let answer = self
-            .case
+        let curl = ["curl", "-sSk", "--fail-with-body", "--http2", "--max-time", "10"];
+        self.case
             .nodes()
-            .run(NODE, &[&curl[..], &["--key", &key, &url]].concat())?;
-        serde_json::from_str(&answer).with_context(|| format!("the report is {answer}"))
+            .run(self.place.node, &[&curl[..], options, &[&url]].concat())
     }
-}
 
-async fn sensors(case: &Case, spool: &str) -> anyhow::Result<()> {
-    // The producer is a process of this machine, which is root.
-    let manifest = manifests::SENSOR
-        .replace("uids: [65532]", "uids: [65532, 0]")
-        .replace("max_bytes: 256MiB", &format!("max_bytes: {spool}"));
-    case.apply_manifest(&manifest, |object| {
-        // Another configuration makes other pods.
-        if object["kind"] == "DaemonSet" {
-            object["spec"]["template"]["metadata"]["annotations"] = json!({"spool": spool});
+    /// The pod on the node, with its forwarder running.
+    async fn forwarder(&self) -> anyhow::Result<Pod> {
+        wait::until("the forwarder runs", Duration::from_mins(1), async || {
+            let here = self.case.pods("app=sensor").await?.into_iter().find(|pod| {
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+                node == Some(self.place.node)
+            });
+            Ok(here.filter(|pod| self.case.nodes().process(pod, "forward").is_ok()))
+        })
+        .await
+    }
+
+    /// The logs of all containers of a name.
+    async fn logs(&self, selector: &str, container: &str) -> anyhow::Result<Vec<String>> {
+        let mut logs = Vec::new();
+        for pod in self.case.pods(selector).await? {
+            logs.push(self.case.log(&pod.name_any(), container).await?);
         }
-    })
-    .await?;
-    case.daemon_set_ready("sensor").await.map(drop)
+        ensure!(!logs.is_empty(), "no pod has {selector}");
+        Ok(logs)
+    }
+
+    /// Waits until every forwarder has taken up new credentials for the `n`th time.
+    async fn forwarders_reloaded(&self, n: usize) -> anyhow::Result<()> {
+        let what = format!("every forwarder took up new credentials, time {n}");
+        wait::until(&what, Duration::from_mins(2), async || {
+            let logs = self.logs("app=sensor", "forward").await?;
+            let line = "certificate, trust bundle or token were replaced";
+            Ok(logs
+                .iter()
+                .all(|log| log.matches(line).count() >= n)
+                .then_some(()))
+        })
+        .await
+    }
 }
 
 struct Producer {
@@ -266,28 +339,15 @@ async fn the_forwarder_is_killed(lab: &Lab<'_>) -> anyhow::Result<()> {
     let mut producer = lab.producer()?;
     for _ in 0..KILLS {
         tokio::time::sleep(KILL_EVERY).await;
-        let pod = forwarder(lab.case).await?;
+        let pod = lab.forwarder().await?;
         lab.case.nodes().process(&pod, "forward")?.kill()?;
     }
     producer.finish().await?;
     lab.all_is_stored(&producer).await
 }
 
-/// The pod on the node, with its forwarder running.
-async fn forwarder(case: &Case) -> anyhow::Result<k8s_openapi::api::core::v1::Pod> {
-    wait::until("the forwarder runs", Duration::from_mins(1), async || {
-        let pods = case.pods("app=sensor").await?;
-        let here = pods
-            .into_iter()
-            .find(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(NODE));
-        let runs = here.filter(|pod| case.nodes().process(pod, "forward").is_ok());
-        Ok(runs)
-    })
-    .await
-}
-
 async fn certificates_are_replaced(lab: &Lab<'_>) -> anyhow::Result<()> {
-    const READER: &str = "ja4://demo/reader/test";
+    // A container's log begins anew when it is started again, which the kills have done; not from here on.
     let before = restarts(lab.case).await?;
     let mut producer = lab.producer()?;
     let old = Rc::clone(&lab.authority.borrow());
@@ -302,8 +362,9 @@ async fn certificates_are_replaced(lab: &Lab<'_>) -> anyhow::Result<()> {
         async || Ok(lab.report(&new, READER).await.ok()),
     )
     .await?;
+    lab.forwarders_reloaded(1).await?;
     pipeline::certificates(lab.case, &new, &both).await?;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    lab.forwarders_reloaded(2).await?;
     pipeline::certificates(lab.case, &new, &new.pem).await?;
     wait::until(
         "the old authority is refused",
@@ -311,17 +372,116 @@ async fn certificates_are_replaced(lab: &Lab<'_>) -> anyhow::Result<()> {
         async || Ok(lab.report(&old, READER).await.is_err().then_some(())),
     )
     .await?;
-    for uri in ["ja4://demo/forward/node1", "ja4://other/reader/x"] {
-        ensure!(lab.report(&new, uri).await.is_err(), "{uri} may read the report");
-    }
     lab.report(&new, READER).await.context("afterwards")?;
+    lab.forwarders_reloaded(3).await?;
     lab.authority.replace(Rc::clone(&new));
-    tokio::time::sleep(Duration::from_secs(5)).await;
     producer.finish().await?;
     lab.all_is_stored(&producer).await?;
     let after = restarts(lab.case).await?;
     ensure!(before == after, "pods were restarted: {before:?}, {after:?}");
     Ok(())
+}
+
+/// Forwarders whose certificates do not fit: each is told apart from the others in one line on both sides, while a good one sends.
+async fn strangers_are_refused(lab: &Lab<'_>) -> anyhow::Result<()> {
+    let before = restarts(lab.case).await?;
+    let mut producer = lab.producer()?;
+    let good = Rc::clone(&lab.authority.borrow());
+    let forward = "ja4://demo/forward/*";
+    let strangers = [
+        ("certificate-role", good.client(READER)?),
+        ("certificate-name", good.client("ja4://other/forward/*")?),
+        ("node", good.client("ja4://demo/forward/elsewhere")?),
+        ("certificate-expired", good.expired_client(forward)?),
+        ("certificate-untrusted", Authority::new()?.client(forward)?),
+    ];
+    for (name, (certificate, key)) in &strangers {
+        let name = format!("stranger-{name}");
+        let data = json!({"tls.crt": certificate, "tls.key": key, "ca.crt": good.pem});
+        lab.case
+            .apply::<Secret>(json!({"metadata": {"name": name}, "stringData": data}))
+            .await?;
+        lab.case.apply::<Pod>(stranger(lab.case, &name)?).await?;
+    }
+    let without = lab.ask_report(&[]).await;
+    ensure!(without.is_err(), "without a certificate: {without:?}");
+    let reasons = strangers
+        .iter()
+        .map(|(name, _)| name.replace('-', "_"))
+        .chain(["no_certificate".to_owned()]);
+    for reason in reasons {
+        let words = format!("(reason {reason})");
+        wait::until(
+            &format!("the correlator says {words}"),
+            Duration::from_mins(1),
+            async || {
+                let logs = lab.logs("app=correlator", "correlator").await?;
+                let lines = logs[0].lines().filter(|line| line.contains(&words));
+                // A line a minute at most, however often they come.
+                Ok((1..=4).contains(&lines.count()).then_some(()))
+            },
+        )
+        .await?;
+    }
+    for (name, _) in &strangers {
+        wait::until(
+            &format!("the forwarder with a wrong {name} says so"),
+            Duration::from_mins(1),
+            async || {
+                let log = lab.case.log(&format!("stranger-{name}"), "forward").await?;
+                let said = "events wait in the spool; see that certificate, trust bundle, token and node name are of one pipeline";
+                let lines = log.lines().filter(|line| line.contains("events wait in the spool"));
+                let lines: Vec<&str> = lines.collect();
+                ensure!(
+                    lines.iter().all(|line| line.contains(said)) && lines.len() <= 4,
+                    "{lines:#?}"
+                );
+                Ok((!lines.is_empty()).then_some(()))
+            },
+        )
+        .await?;
+    }
+    let report = lab.report(&good, READER).await?;
+    let known = report["nodes"].as_array().map(Vec::len);
+    ensure!(known == Some(2), "a stranger is among the nodes: {report}");
+    producer.finish().await?;
+    lab.all_is_stored(&producer).await?;
+    let after = restarts(lab.case).await?;
+    ensure!(before == after, "pods were restarted: {before:?}, {after:?}");
+    Ok(())
+}
+
+/// A forwarder in a pod of its own, with the certificate that the Secret of its name has.
+fn stranger(case: &Case, name: &str) -> anyhow::Result<Value> {
+    let mount = |name: &str, path: &str| json!({"name": name, "mountPath": path});
+    Ok(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532},
+            "containers": [{
+                "name": "forward",
+                "image": case.image("ja4-correlator")?,
+                "imagePullPolicy": "IfNotPresent",
+                "args": ["run", "--config", "/etc/ja4/config/forward.yaml"],
+                "volumeMounts": [
+                    mount("config", "/etc/ja4/config"),
+                    mount("tls", "/etc/ja4/tls"),
+                    mount("redaction", "/etc/ja4/redaction"),
+                    mount("sockets", "/var/run/ja4"),
+                    mount("spool", "/var/lib/ja4"),
+                ],
+            }],
+            "volumes": [
+                {"name": "config", "configMap": {"name": "sensor"}},
+                {"name": "tls", "secret": {"secretName": name, "defaultMode": 0o440}},
+                {"name": "redaction", "secret": {"secretName": "redaction-key", "defaultMode": 0o440}},
+                {"name": "sockets", "emptyDir": {}},
+                {"name": "spool", "emptyDir": {}},
+            ],
+        },
+    }))
 }
 
 /// Identity and restarts of each pod of the path.
@@ -345,7 +505,7 @@ async fn restarts(case: &Case) -> anyhow::Result<Vec<(String, i32)>> {
 }
 
 async fn the_spool_overflows(lab: &Lab<'_>) -> anyhow::Result<()> {
-    sensors(lab.case, "4MiB").await?;
+    lab.sensors("4MiB").await?;
     let mut producer = lab.producer()?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     lab.scale_correlator(0).await?;
@@ -357,7 +517,7 @@ async fn the_spool_overflows(lab: &Lab<'_>) -> anyhow::Result<()> {
     let authority = Rc::clone(&lab.authority.borrow());
     let what = "sent = stored + dropped as the report says";
     wait::until(what, Duration::from_mins(1), async || {
-        let report = lab.report(&authority, "ja4://demo/reader/test").await?;
+        let report = lab.report(&authority, READER).await?;
         let (dropped, unsure) = (drops(&report, "spool_full"), drops(&report, "spool_full_sent"));
         ensure!(dropped > 0, "nothing was dropped");
         lab.accounts(&producer, dropped, unsure).map(Some)

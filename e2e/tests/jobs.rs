@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ja4_e2e::pipeline::{Store, count, last_word_of, manifests};
+use ja4_e2e::pipeline::{Store, count, manifests, read_last_word};
 use ja4_e2e::{Case, JobEnd, Need, wait};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
-use serde_json::{Value, json};
-
-/// What a cluster keeps of a last word; ours are to be shorter.
-const LAST_WORD_MAX: usize = 4000;
+use serde_json::json;
 
 #[test]
 fn schema_and_detector_run_and_say_how_they_ended() {
@@ -21,7 +18,7 @@ fn schema_and_detector_run_and_say_how_they_ended() {
         need,
         async |case| {
             let store = Store::start(&case, "node1").await?;
-            let word = said(&case.last_word("job-name=schema").await?)?;
+            let word = read_last_word(&case.last_word("job-name=schema").await?)?;
             ensure!(
                 word["outcome"] == "succeeded" && word["detail"]["steps"].as_u64() > Some(10),
                 "{word}"
@@ -47,7 +44,7 @@ fn schema_and_detector_run_and_say_how_they_ended() {
                 "{}",
                 case.last_word(&format!("job-name={name}")).await?
             );
-            let word = said(&case.last_word(&format!("job-name={name}")).await?)?;
+            let word = read_last_word(&case.last_word(&format!("job-name={name}")).await?)?;
             ensure!(
                 word["outcome"] == "succeeded" && word["detail"]["state"] == "learning",
                 "{word}"
@@ -63,25 +60,27 @@ fn schema_and_detector_run_and_say_how_they_ended() {
 }
 
 async fn wrong_password_is_named(case: &Case) -> anyhow::Result<()> {
-    let word = failed_schema(case, "wrong-password", |spec| {
-        spec["backoffLimit"] = json!(0);
-        let items = &mut spec["template"]["spec"]["volumes"][1]["secret"]["items"];
-        *items = json!([{"key": "writer", "path": "migrator"}]);
-    })
-    .await?;
+    let word = case
+        .failed_schema("wrong-password", |spec| {
+            spec["backoffLimit"] = json!(0);
+            let items = &mut spec["template"]["spec"]["volumes"][1]["secret"]["items"];
+            *items = json!([{"key": "writer", "path": "migrator"}]);
+        })
+        .await?;
     ensure!(word["reason"] == "WrongPassword", "{word}");
     Ok(())
 }
 
 async fn a_long_failure_is_cut_and_not_tried_again(case: &Case) -> anyhow::Result<()> {
     let setting = format!("--retention={}\"\u{202e}=3", "x".repeat(20_000));
-    let word = failed_schema(case, "long-failure", |spec| {
-        let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
-        if let Some(args) = args {
-            args.push(json!(setting));
-        }
-    })
-    .await?;
+    let word = case
+        .failed_schema("long-failure", |spec| {
+            let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
+            if let Some(args) = args {
+                args.push(json!(setting));
+            }
+        })
+        .await?;
     ensure!(word["reason"] == "Refused", "{word}");
     let message = word["message"].as_str().context("it has a message")?;
     ensure!(
@@ -94,44 +93,24 @@ async fn a_long_failure_is_cut_and_not_tried_again(case: &Case) -> anyhow::Resul
     Ok(())
 }
 
-async fn its_own_deadline_comes_first(case: &Case, store: &Store<'_>) -> anyhow::Result<()> {
+async fn its_own_deadline_comes_first(case: &Case, store: &Store) -> anyhow::Result<()> {
     // Somebody else migrates and takes his time.
     store.write(
         "migrator",
         "INSERT INTO ja4_processing.schema_lock (owner, counter, lease_ms) VALUES ('somebody', 1, 600000)",
     )?;
-    let word = failed_schema(case, "own-deadline", |spec| {
-        spec["backoffLimit"] = json!(0);
-        spec["activeDeadlineSeconds"] = json!(60);
-        let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
-        if let Some(args) = args {
-            args.retain(|arg| arg != "--deadline=280s");
-            // Something to do, for which it needs the lock.
-            args.extend([json!("--deadline=3s"), json!("--retention=http_logs_days=31")]);
-        }
-    })
-    .await?;
+    let word = case
+        .failed_schema("own-deadline", |spec| {
+            spec["backoffLimit"] = json!(0);
+            spec["activeDeadlineSeconds"] = json!(60);
+            let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
+            if let Some(args) = args {
+                args.retain(|arg| arg != "--deadline=280s");
+                // Something to do, for which it needs the lock.
+                args.extend([json!("--deadline=3s"), json!("--retention=http_logs_days=31")]);
+            }
+        })
+        .await?;
     ensure!(word["reason"] == "DeadlineExceeded", "{word}");
     Ok(())
-}
-
-/// Runs the schema Job in another way, which must fail, and gives its last word.
-async fn failed_schema(case: &Case, name: &str, change: impl Fn(&mut Value)) -> anyhow::Result<Value> {
-    case.apply_manifest(manifests::SCHEMA, |object| {
-        object["metadata"]["name"] = json!(name);
-        change(&mut object["spec"]);
-    })
-    .await?;
-    ensure!(
-        case.job_ended(name).await? == JobEnd::Failed,
-        "{name} did not fail"
-    );
-    let pods = case.pods(&format!("job-name={name}")).await?;
-    let word = pods.iter().find_map(last_word_of);
-    said(&word.with_context(|| format!("{name} has left no last word"))?)
-}
-
-fn said(word: &str) -> anyhow::Result<Value> {
-    ensure!(word.len() <= LAST_WORD_MAX, "{} bytes", word.len());
-    serde_json::from_str(word).with_context(|| format!("it is no JSON: {word}"))
 }

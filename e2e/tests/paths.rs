@@ -136,7 +136,7 @@ fn every_path_joins_and_finds_its_client_as_the_document_says() {
     clippy::print_stdout,
     reason = "what was seen is of use when the table is not what it was"
 )]
-async fn measure(case: &Case, store: &Store<'_>, placement: Placement) -> anyhow::Result<String> {
+async fn measure(case: &Case, store: &Store, placement: Placement) -> anyhow::Result<String> {
     let paths = paths(case, placement).await?;
     for path in &paths {
         visit(case, path).await?;
@@ -508,7 +508,7 @@ async fn ingress(case: &Case) -> anyhow::Result<()> {
 
 // ---- what the store got ----
 
-fn seen(store: &Store<'_>) -> anyhow::Result<BTreeMap<String, Seen>> {
+fn seen(store: &Store) -> anyhow::Result<BTreeMap<String, Seen>> {
     let mut paths = BTreeMap::<String, Seen>::new();
     let requests = store.rows(
         "SELECT splitByChar(':', host)[1] AS name, count() AS requests,
@@ -551,7 +551,7 @@ fn seen(store: &Store<'_>) -> anyhow::Result<BTreeMap<String, Seen>> {
 }
 
 /// What is known of requests without a connection, and of hellos from the same port.
-fn unjoined(store: &Store<'_>, name: &str) -> anyhow::Result<String> {
+fn unjoined(store: &Store, name: &str) -> anyhow::Result<String> {
     let requests = store.rows(&format!(
         "SELECT ts, recv_ts, src_port, match_reason, query FROM ja4_logs.http_logs
          WHERE match = 'none' AND startsWith(host, '{name}') ORDER BY ts LIMIT 6"

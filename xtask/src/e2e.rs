@@ -24,6 +24,9 @@ pub(crate) const PACKAGE: &str = "ja4-e2e";
 /// How long what was stopped may take to be gone. Containers end a moment after their node.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
+/// How `build.sh` ends when this machine lacks something or it cannot be fetched.
+const UNAVAILABLE: i32 = 69;
+
 /// What to run and on what.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
@@ -120,9 +123,9 @@ fn on_own(root: &Path, options: &Options, times: &mut Times) -> anyhow::Result<O
         return Ok(Outcome::Skipped(why));
     }
     let own = Own::new(root, options)?;
-    times.of("kit", || {
-        cargo::check(own.script("build.sh").stdout(Stdio::null()))
-    })?;
+    if let Some(why) = times.of("kit", || own.build())? {
+        return Ok(Outcome::Skipped(why));
+    }
     let images = archives(root, options, times)?;
     times.of("Rust", || test_run::build_package(root, PACKAGE).map(drop))?;
     let interfaces = interfaces()?;
@@ -232,6 +235,22 @@ impl Own {
             .env("E2E_STATE", &self.state)
             .env("E2E_NODES", self.n_nodes.to_string());
         command
+    }
+
+    /// Builds what the cluster is made of, or says why that cannot be had.
+    fn build(&self) -> anyhow::Result<Option<String>> {
+        let mut script = self.script("build.sh");
+        let status = script
+            .stdout(Stdio::null())
+            .status()
+            .context("could not start e2e/cluster/build.sh")?;
+        match status.code() {
+            Some(0) => Ok(None),
+            Some(UNAVAILABLE) => Ok(Some(
+                "the cluster cannot be built here; build.sh has said why".to_owned(),
+            )),
+            _ => bail!("e2e/cluster/build.sh ended with {status}"),
+        }
     }
 
     /// However this process ends, even by SIGKILL, its cluster goes: another waits for a lock that the kernel gives back

@@ -60,6 +60,8 @@ pub struct Service {
     settings: HttpSettings,
     data: PathBuf,
     disk_free_min_bytes: u64,
+    /// Inserts are refused for want of space: its beginning and its end are logged, not each refusal.
+    is_short_of_space: AtomicBool,
     metrics: Arc<Metrics>,
     /// Turns for statements, for all and for each class.
     all_turns: Arc<Semaphore>,
@@ -160,6 +162,7 @@ impl Service {
             settings: parts.settings,
             data: parts.data,
             disk_free_min_bytes: parts.disk_free_min_bytes,
+            is_short_of_space: AtomicBool::new(false),
             metrics: parts.metrics,
             all_turns: Arc::new(Semaphore::new(n)),
             class_turns: std::array::from_fn(|_| Arc::new(Semaphore::new(per_class))),
@@ -391,15 +394,19 @@ impl Service {
         self.metrics
             .disk_free
             .set(i64::try_from(free).unwrap_or(i64::MAX));
+        let data = self.data.display();
         if free < self.disk_free_min_bytes {
-            let data = self.data.display();
             let minimum = self.disk_free_min_bytes;
-            return Err(Exception::new(
-                code::NOT_ENOUGH_SPACE,
-                format!(
-                    "{free} bytes are free at {data}, inserts need {minimum}: free space or lower disk_free_min"
-                ),
-            ));
+            let why = format!(
+                "{free} bytes are free at {data}, inserts need {minimum}: free space or lower disk_free_min"
+            );
+            if !self.is_short_of_space.swap(true, Ordering::Relaxed) {
+                tracing::warn!("inserts are refused: {why}");
+            }
+            return Err(Exception::new(code::NOT_ENOUGH_SPACE, why));
+        }
+        if self.is_short_of_space.swap(false, Ordering::Relaxed) {
+            tracing::info!("{free} bytes are free at {data}: inserts are taken again");
         }
         Ok(())
     }

@@ -594,9 +594,15 @@ fn nearly_full_disk_refuses_inserts_with_the_remedy() {
     let answer = insert(&place, 1).unwrap();
     assert_eq!((answer.status, answer.code()), (507, Some(243)));
     assert!(answer.text().contains("disk_free_min"), "{}", answer.text());
+    assert_eq!(insert(&place, 1).unwrap().status, 507);
     assert_eq!(store.sql("SELECT count() > 0 FROM ja4_logs.source"), "1");
     fs::remove_file(directory.path().join("disk/ballast")).unwrap();
     assert_eq!(insert(&place, 1).unwrap().status, 200);
+    // Whoever reads the log learns when it began and when it was over, in two lines however many were refused.
+    let log = place.log();
+    for line in ["inserts are refused: ", "inserts are taken again"] {
+        assert_eq!(log.matches(line).count(), 1, "{log}");
+    }
     check(&store, 2);
     drop(store);
     drop(disk);
