@@ -4,7 +4,7 @@ WITH raw AS
 (
     SELECT count() AS n, countIf(status >= 400) AS e, sum(bytes_sent) AS b, countIf(match != 'none') AS j
     FROM {logs}.http_logs
-    WHERE recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
+    WHERE _partition_id >= toString(toYYYYMMDD({from:DateTime('UTC')} - INTERVAL 1 DAY)) AND _partition_id <= toString(toYYYYMMDD({to:DateTime('UTC')} + INTERVAL 1 DAY))
     AND ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
     AND host != 'ja4-probe.invalid'
 )

@@ -16,7 +16,7 @@ SELECT count() AS n_requests, uniqExact(path) AS n_paths, uniqIf(conn_uid, conn_
     leftUTF8(anyIf(sni, sni != ''), 512) AS one_sni, groupBitOr(header_flags) AS flags_or, groupBitAnd(header_flags) AS flags_and,
     argMaxIf((tcp_ttl, tcp_window, tcp_mss, tcp_wscale, toString(tcp_options)), ts, tcp_ttl != 0) AS tcp
 FROM {logs}.http_logs
-WHERE recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
+WHERE _partition_id >= toString(toYYYYMMDD({from:DateTime('UTC')} - INTERVAL 1 DAY)) AND _partition_id <= toString(toYYYYMMDD({to:DateTime('UTC')} + INTERVAL 1 DAY))
     AND ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
     AND src_ip = {src_ip:IPv6} AND ja4 = {ja4:String} AND host = {host:String} AND host != 'ja4-probe.invalid'
 LIMIT 1

@@ -2,7 +2,7 @@
 -- for: dashboard
 SELECT ts, src_ip, src_port, ja4, host, method, path, query, status, bytes_sent, duration_us, user_agent, ua_family, country, asn, match, boot, seq
 FROM {logs}.http_logs
-WHERE recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
+WHERE _partition_id >= toString(toYYYYMMDD({from:DateTime('UTC')} - INTERVAL 1 DAY)) AND _partition_id <= toString(toYYYYMMDD({to:DateTime('UTC')} + INTERVAL 1 DAY))
     AND ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
     AND host != 'ja4-probe.invalid'
     AND src_ip = {src_ip:IPv6}

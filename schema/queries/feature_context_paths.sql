@@ -6,10 +6,10 @@ FROM
     SELECT arrayJoin(ids) AS entity
     FROM
     (
-        SELECT groupUniqArray(3)(cityHash64(src_ip, ja4, host)) AS ids
+        SELECT groupUniqArray(3)(entity_id) AS ids
         FROM {logs}.http_logs
         WHERE ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
-            AND recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
+            AND _partition_id >= toString(toYYYYMMDD({from:DateTime('UTC')} - INTERVAL 1 DAY)) AND _partition_id <= toString(toYYYYMMDD({to:DateTime('UTC')} + INTERVAL 1 DAY))
             AND cityHash64(path) % {shards:UInt8} = {shard:UInt8}
             AND host != 'ja4-probe.invalid'
         GROUP BY host, cityHash64(path)

@@ -2,7 +2,7 @@
 -- for: dashboard
 SELECT src_ip AS ip, ja4 AS client_ja4, host AS client_host, count() AS n_requests
 FROM {logs}.http_logs
-WHERE recv_ts >= {from:DateTime('UTC')} - INTERVAL 1 DAY AND recv_ts < {to:DateTime('UTC')} + INTERVAL 1 DAY
+WHERE _partition_id >= toString(toYYYYMMDD({from:DateTime('UTC')} - INTERVAL 1 DAY)) AND _partition_id <= toString(toYYYYMMDD({to:DateTime('UTC')} + INTERVAL 1 DAY))
     AND ts >= {from:DateTime('UTC')} AND ts < {to:DateTime('UTC')}
     AND host != 'ja4-probe.invalid' AND ({filter})
     AND (src_ip, ja4, host) IN

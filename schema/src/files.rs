@@ -26,6 +26,10 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
         "0009_label_history.sql",
         include_str!("../migrations/0009_label_history.sql"),
     ),
+    (
+        "0010_client_number.sql",
+        include_str!("../migrations/0010_client_number.sql"),
+    ),
 ];
 
 /// Queries by file name.

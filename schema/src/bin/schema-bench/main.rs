@@ -34,6 +34,9 @@ struct Args {
     /// The program that is measured. Default: `ja4-clickhouse` beside this one.
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Load, say where the store is, and wait for Ctrl-C instead of timing: to try queries on its rows.
+    #[arg(long)]
+    stay: bool,
 }
 
 /// Days over which the rows are spread.
@@ -92,6 +95,11 @@ async fn main() -> anyhow::Result<()> {
     println!("\nqueries, milliseconds from request to the answer's last byte, RowBinary over HTTP");
     window.find_client(&store).await?;
     timing::detections(&store, &window).await?;
+    if args.stay {
+        let (url, token) = measured.access();
+        println!("\nX-ClickHouse-Key: {token}\n{url} has the rows until Ctrl-C");
+        return tokio::signal::ctrl_c().await.context("wait for Ctrl-C");
+    }
     let (loaded, before) = (watch.anonymous_mb()?, watch.peak_mb());
     timing::queries(&store, &window, &watch, None).await?;
     let steady = watch.anonymous_mb()?;

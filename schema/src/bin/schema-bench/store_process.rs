@@ -81,7 +81,7 @@ impl StoreProcess {
     }
 
     /// Address and token, for a process that shall use the same store.
-    #[allow(dead_code, reason = "the bench has no other process")]
+    #[allow(dead_code, reason = "schema-doc has no other process")]
     pub(crate) fn access(&self) -> (&str, &str) {
         (&self.url, &self.token)
     }
