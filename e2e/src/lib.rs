@@ -11,17 +11,24 @@
 //!
 //! A test that cannot run prints `skipped: ` and why. One that fails keeps logs and events and prints where.
 
+mod authority;
 mod case;
 mod cluster;
 mod evidence;
 mod images;
-mod manifests;
+mod last_word;
+pub mod manifests;
 mod nodes;
 pub mod pipeline;
 mod pods;
+pub mod store;
+mod volume;
 pub mod wait;
 
+pub use authority::Authority;
 pub use case::{Case, test};
 pub use cluster::Need;
+pub use last_word::read_last_word;
 pub use nodes::{ContainerProcess, NodeAccess, ProcStatus};
+pub use volume::NodeDisk;
 pub use wait::JobEnd;

@@ -8,6 +8,19 @@ use serde_json::Value;
 
 use crate::case::Case;
 
+/// The embedded store.
+pub const STORE: &str = include_str!("../manifests/store.yaml");
+/// Its migrations.
+pub const SCHEMA: &str = include_str!("../manifests/schema.yaml");
+/// Sensor and correlator on each node.
+pub const SENSOR_NODE: &str = include_str!("../manifests/sensor-node.yaml");
+/// Sensor and forwarder on each node.
+pub const SENSOR: &str = include_str!("../manifests/sensor.yaml");
+/// The correlator of all nodes.
+pub const CORRELATOR: &str = include_str!("../manifests/correlator.yaml");
+/// The detector.
+pub const DETECTOR: &str = include_str!("../manifests/detector.yaml");
+
 /// The objects of a manifest with what a person fills in: `NAMESPACE` and `VERSION`.
 ///
 /// # Errors

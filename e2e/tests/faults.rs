@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use ja4_e2e::pipeline::{self, Authority, Store, count, manifests};
-use ja4_e2e::{Case, Need, wait};
+use ja4_e2e::store::{Store, count};
+use ja4_e2e::{Authority, Case, Need, manifests, pipeline, wait};
 use ja4_emit::{EmitConfig, Emitter, SocketKind};
 use ja4_model::{Event, Request};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -405,6 +405,9 @@ async fn strangers_are_refused(lab: &Lab<'_>) -> anyhow::Result<()> {
     }
     let without = lab.ask_report(&[]).await;
     ensure!(without.is_err(), "without a certificate: {without:?}");
+    for uri in ["ja4://demo/forward/node1", "ja4://other/reader/x"] {
+        ensure!(lab.report(&good, uri).await.is_err(), "{uri} may read the report");
+    }
     let reasons = strangers
         .iter()
         .map(|(name, _)| name.replace('-', "_"))

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ja4_e2e::pipeline::{Store, count, manifests, read_last_word};
-use ja4_e2e::{Case, JobEnd, Need, wait};
+use ja4_e2e::store::{Store, count};
+use ja4_e2e::{Case, JobEnd, Need, manifests, read_last_word, wait};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use kube::api::ListParams;

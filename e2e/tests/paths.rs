@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
-use ja4_e2e::pipeline::{self, Store, count, manifests};
-use ja4_e2e::{Case, ContainerProcess, Need, wait};
+use ja4_e2e::store::{Store, count};
+use ja4_e2e::{Case, ContainerProcess, Need, manifests, pipeline, wait};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use serde_json::{Value, json};

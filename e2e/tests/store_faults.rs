@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use ja4_e2e::pipeline::{Store, StoreClient, count};
+use ja4_e2e::store::{Store, StoreClient, count};
 use ja4_e2e::{Case, Need, wait};
 use serde_json::json;
 
