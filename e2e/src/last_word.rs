@@ -26,14 +26,26 @@ impl Case {
         last_word_of(newest).with_context(|| format!("pod {} has left no last word", newest.name_any()))
     }
 
-    /// Runs the schema Job in another way, under another name, which must fail, and gives its last word.
+    /// Runs the schema Job in another way, under another name and with more arguments, which must fail, and gives its last word.
     ///
     /// # Errors
     /// When it does not fail, or its last word is none.
-    pub async fn failed_schema(&self, name: &str, change: impl Fn(&mut Value)) -> anyhow::Result<Value> {
+    ///
+    /// # Panics
+    /// When the manifest's container has no arguments.
+    pub async fn failed_schema(
+        &self,
+        name: &str,
+        more_args: &[&str],
+        change: impl Fn(&mut Value),
+    ) -> anyhow::Result<Value> {
         self.apply_manifest(manifests::SCHEMA, |object| {
             object["metadata"]["name"] = json!(name);
-            change(&mut object["spec"]);
+            let spec = &mut object["spec"];
+            change(spec);
+            let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
+            let args = args.expect("the schema Job has arguments");
+            args.extend(more_args.iter().map(|arg| json!(arg)));
         })
         .await?;
         ensure!(

@@ -30,5 +30,6 @@ pub use case::{Case, test};
 pub use cluster::Need;
 pub use last_word::read_last_word;
 pub use nodes::{ContainerProcess, NodeAccess, ProcStatus};
+pub use pods::restarts;
 pub use volume::NodeDisk;
 pub use wait::JobEnd;

@@ -1,13 +1,32 @@
-//! Inside a pod through the API: its log, and commands in it.
+//! Pods through the API: logs, commands in them, how often they were started again; the address in front of them.
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{AttachParams, LogParams};
 use tokio::io::AsyncReadExt as _;
 
 use crate::case::Case;
 
+/// How often the containers of a pod were started again, in all.
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.iter();
+    statuses
+        .flat_map(|status| status.container_statuses.iter().flatten())
+        .map(|status| status.restart_count)
+        .sum()
+}
+
 impl Case {
+    /// The address of a Service inside the cluster. Nodes do not know the cluster's names.
+    ///
+    /// # Errors
+    /// When there is no such Service or it has none.
+    pub async fn service_address(&self, name: &str) -> anyhow::Result<String> {
+        let service = self.api::<Service>().get(name).await?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip);
+        address.with_context(|| format!("Service {name} has no address"))
+    }
+
     /// All that a pod's container has printed.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
 use crate::authority::Authority;
@@ -102,12 +102,10 @@ impl Store {
             "the schema Job failed: {}",
             case.last_word("job-name=schema").await?
         );
-        let service = case.api::<Service>().get("store").await?;
-        let address = service.spec.and_then(|spec| spec.cluster_ip);
         let client = StoreClient {
             nodes: case.nodes().clone(),
             from: if disk.node() == "node1" { "node2" } else { "node1" },
-            address: address.context("the store's Service has no address")?,
+            address: case.service_address("store").await?,
             tokens,
         };
         Ok(Self { client, disk })

@@ -14,7 +14,7 @@ use ja4_e2e::{Authority, Case, Need, manifests, pipeline, wait};
 use ja4_emit::{EmitConfig, Emitter, SocketKind};
 use ja4_model::{Event, Request};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -206,11 +206,7 @@ impl<'a> Lab<'a> {
 
     /// What curl gets of `/report` with these options.
     async fn ask_report(&self, options: &[&str]) -> anyhow::Result<String> {
-        let service = self.case.api::<Service>().get("correlator").await?;
-        let address = service
-            .spec
-            .and_then(|spec| spec.cluster_ip)
-            .context("the Service has an address")?;
+        let address = self.case.service_address("correlator").await?;
         let url = format!("https://{address}:9443/report");
         let curl = ["curl", "-sSk", "--fail-with-body", "--http2", "--max-time", "10"];
         self.case
@@ -492,16 +488,8 @@ async fn restarts(case: &Case) -> anyhow::Result<Vec<(String, i32)>> {
     let mut found = Vec::new();
     for selector in ["app=sensor", "app=correlator"] {
         for pod in case.pods(selector).await? {
-            let statuses = pod
-                .status
-                .as_ref()
-                .and_then(|status| status.container_statuses.as_ref());
-            let n = statuses
-                .into_iter()
-                .flatten()
-                .map(|status| status.restart_count)
-                .sum();
-            found.push((pod.metadata.uid.clone().unwrap_or_default(), n));
+            let n = ja4_e2e::restarts(&pod);
+            found.push((pod.metadata.uid.unwrap_or_default(), n));
         }
     }
     Ok(found)

@@ -61,7 +61,7 @@ fn schema_and_detector_run_and_say_how_they_ended() {
 
 async fn wrong_password_is_named(case: &Case) -> anyhow::Result<()> {
     let word = case
-        .failed_schema("wrong-password", |spec| {
+        .failed_schema("wrong-password", &[], |spec| {
             spec["backoffLimit"] = json!(0);
             let items = &mut spec["template"]["spec"]["volumes"][1]["secret"]["items"];
             *items = json!([{"key": "writer", "path": "migrator"}]);
@@ -73,14 +73,7 @@ async fn wrong_password_is_named(case: &Case) -> anyhow::Result<()> {
 
 async fn a_long_failure_is_cut_and_not_tried_again(case: &Case) -> anyhow::Result<()> {
     let setting = format!("--retention={}\"\u{202e}=3", "x".repeat(20_000));
-    let word = case
-        .failed_schema("long-failure", |spec| {
-            let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
-            if let Some(args) = args {
-                args.push(json!(setting));
-            }
-        })
-        .await?;
+    let word = case.failed_schema("long-failure", &[&setting], |_| {}).await?;
     ensure!(word["reason"] == "Refused", "{word}");
     let message = word["message"].as_str().context("it has a message")?;
     ensure!(
@@ -99,15 +92,15 @@ async fn its_own_deadline_comes_first(case: &Case, store: &Store) -> anyhow::Res
         "migrator",
         "INSERT INTO ja4_processing.schema_lock (owner, counter, lease_ms) VALUES ('somebody', 1, 600000)",
     )?;
+    // Something to do, for which it needs the lock.
+    let more = ["--deadline=3s", "--retention=http_logs_days=31"];
     let word = case
-        .failed_schema("own-deadline", |spec| {
+        .failed_schema("own-deadline", &more, |spec| {
             spec["backoffLimit"] = json!(0);
             spec["activeDeadlineSeconds"] = json!(60);
             let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
             if let Some(args) = args {
                 args.retain(|arg| arg != "--deadline=280s");
-                // Something to do, for which it needs the lock.
-                args.extend([json!("--deadline=3s"), json!("--retention=http_logs_days=31")]);
             }
         })
         .await?;

@@ -465,13 +465,7 @@ async fn ingress(case: &Case) -> anyhow::Result<()> {
     let mut config = "global\n  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n".to_owned();
     for (port, header) in INGRESS {
         let service = if header.is_empty() { "inside" } else { "proxied" };
-        let address = case
-            .api::<Service>()
-            .get(service)
-            .await?
-            .spec
-            .and_then(|spec| spec.cluster_ip);
-        let address = address.context("a Service has an address")?;
+        let address = case.service_address(service).await?;
         let _written = write!(
             config,
             "listen l{port}\n  bind :{port}\n  server origin {address}:443 {header}\n"

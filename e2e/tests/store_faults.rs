@@ -31,18 +31,18 @@ fn what_the_store_acknowledged_is_there_once_after_kills_and_a_power_cut() {
     ja4_e2e::test("store", need, async |case| {
         let store = Store::start(&case, NODE).await?;
         let writers = Writers::start(&store)?;
-        writers.go_on(&case, "at the start").await?;
+        writers.go_on("at the start").await?;
         for n in 1..=KILLS {
             let pod = case.pods("app=store").await?;
             let pod = pod.first().context("the StatefulSet has a pod")?;
             case.nodes().process(pod, "store")?.kill()?;
-            writers.go_on(&case, &format!("after kill {n}")).await?;
+            writers.go_on(&format!("after kill {n}")).await?;
         }
         ensure!(restarts(&case).await? >= KILLS, "the store was not killed");
 
         case.nodes().power_off(NODE)?;
         case.nodes().power_on(NODE)?;
-        writers.go_on(&case, "after the power cut").await?;
+        writers.go_on("after the power cut").await?;
 
         let acknowledged = writers.finish()?;
         case.stateful_set_ready("store").await?;
@@ -57,7 +57,7 @@ fn a_full_disk_is_said_and_over_when_there_is_room() {
         // The other test switches the other node off.
         let store = Store::start_on_small_disk(&case, "node1", 768).await?;
         let writers = Writers::start(&store)?;
-        writers.go_on(&case, "at the start").await?;
+        writers.go_on("at the start").await?;
 
         store.disk().fill(64 << 20)?;
         let refusal = insert(&store.client(), u64::MAX)
@@ -72,19 +72,14 @@ fn a_full_disk_is_said_and_over_when_there_is_room() {
         let rows = store.rows("SELECT count() AS n FROM ja4_logs.http_logs")?;
         ensure!(count(&rows[0]["n"]) >= BETWEEN * ROWS, "{rows:?}");
         let word = case
-            .failed_schema("disk-full", |spec| {
+            .failed_schema("disk-full", &["--retention=http_logs_days=31"], |spec| {
                 spec["backoffLimit"] = json!(0);
-                let args = spec["template"]["spec"]["containers"][0]["args"].as_array_mut();
-                if let Some(args) = args {
-                    // Something to do.
-                    args.push(json!("--retention=http_logs_days=31"));
-                }
             })
             .await?;
         ensure!(word["reason"] == "DiskFull", "{word}");
 
         store.disk().empty()?;
-        writers.go_on(&case, "with room again").await?;
+        writers.go_on("with room again").await?;
         let acknowledged = writers.finish()?;
         holds_once(&store, acknowledged)?;
         ensure!(restarts(&case).await? == 0, "the store ended on the way");
@@ -100,12 +95,7 @@ fn a_full_disk_is_said_and_over_when_there_is_room() {
 async fn restarts(case: &Case) -> anyhow::Result<usize> {
     let pods = case.pods("app=store").await?;
     ensure!(!pods.is_empty(), "no pod of the store");
-    let n = pods
-        .iter()
-        .flat_map(|pod| pod.status.iter())
-        .flat_map(|status| status.container_statuses.iter().flatten())
-        .map(|status| status.restart_count)
-        .sum::<i32>();
+    let n: i32 = pods.iter().map(ja4_e2e::restarts).sum();
     Ok(usize::try_from(n)?)
 }
 
@@ -161,17 +151,17 @@ impl Writers {
     }
 
     /// Waits until they have got somewhere.
-    async fn go_on(&self, case: &Case, when: &str) -> anyhow::Result<()> {
+    async fn go_on(&self, when: &str) -> anyhow::Result<()> {
         let wanted = self.acknowledged.load(Ordering::Relaxed) + BETWEEN;
         let what = format!("{BETWEEN} more batches are acknowledged {when}");
-        let waited = wait::until(&what, PATIENCE, async || {
+        wait::until(&what, PATIENCE, async || {
             ensure!(
                 self.threads.iter().all(|thread| !thread.is_finished()),
                 "a writer has given up"
             );
             Ok((self.acknowledged.load(Ordering::Relaxed) >= wanted).then_some(()))
-        });
-        waited.await.with_context(|| format!("in {}", case.namespace))
+        })
+        .await
     }
 
     /// Lets each finish its batch; how many were acknowledged in all.
