@@ -30,6 +30,10 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
         "0010_client_number.sql",
         include_str!("../migrations/0010_client_number.sql"),
     ),
+    (
+        "0011_quick_codecs.sql",
+        include_str!("../migrations/0011_quick_codecs.sql"),
+    ),
 ];
 
 /// Queries by file name.

@@ -77,6 +77,7 @@ async fn schema_of_a_fresh_store() {
     every_column_and_table_has_a_comment(&store).await;
     every_table_that_an_insert_reaches_remembers_tokens(&store).await;
     schema_queries_run_on_an_empty_store(&store).await;
+    what_every_filter_reads_is_quick_to_unpack(&store).await;
     database_schema_document_is_not_stale(&store).await;
     drop_databases(&store).await;
 }
@@ -660,6 +661,16 @@ async fn every_table_that_an_insert_reaches_remembers_tokens(store: &Store) {
         .await
         .unwrap();
     assert!(without.is_empty(), "{without:?}");
+}
+
+async fn what_every_filter_reads_is_quick_to_unpack(store: &Store) {
+    let sql = format!(
+        "SELECT name, compression_codec FROM system.columns
+         WHERE database = '{}' AND table = 'http_logs' AND name IN ('ts', 'path') ORDER BY name",
+        store.names().logs()
+    );
+    let codecs = store.rows(&sql, &[]).await.unwrap();
+    assert_eq!(codecs, [["path", "CODEC(LZ4)"], ["ts", "CODEC(T64, LZ4)"]]);
 }
 
 async fn max_requests_per_sec_is_always_0(store: &Store) {
