@@ -34,6 +34,10 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
         "0011_quick_codecs.sql",
         include_str!("../migrations/0011_quick_codecs.sql"),
     ),
+    (
+        "0012_facets_by_value.sql",
+        include_str!("../migrations/0012_facets_by_value.sql"),
+    ),
 ];
 
 /// Queries by file name.

@@ -13,9 +13,9 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use common::{drop_databases, empty_store, fill, migrated_store};
-use ja4_schema::apply::apply_timed;
+use common::{aggregates_equal_their_recomputation, drop_databases, empty_store, fill, migrated_store};
 use ja4_schema::lock::{Lock, Timing};
+use ja4_schema::migration::MigrationKind;
 use ja4_schema::native::Block;
 use ja4_schema::queries::{self, Query};
 use ja4_schema::rows::detection::{self, DetectionRow};
@@ -100,7 +100,13 @@ async fn schema_statements_may_run_twice() {
     let Some(store) = migrated_store("twice").await else {
         return;
     };
-    for step in migrations().iter().flat_map(|migration| &migration.steps) {
+    // A rebuild is more than its statement: tests of its own kill it.
+    let is_forward = |migration: &&Migration| migration.kind == MigrationKind::Forward;
+    for step in migrations()
+        .iter()
+        .filter(is_forward)
+        .flat_map(|migration| &migration.steps)
+    {
         for statement in step.statements(store.names()) {
             store.execute(&statement).await.unwrap();
         }
@@ -143,42 +149,13 @@ async fn a_request_from_before_has_its_clients_number() {
 /// Runs in a process of its own, for the test below.
 #[tokio::test]
 async fn child_that_applies() {
-    let Ok(names) = std::env::var("JA4_SCHEMA_CHILD") else {
-        return;
-    };
-    let (logs, processing) = names.split_once(',').unwrap();
-    let store = Store::with_client(common::client_of_parent(), Names::new(logs, processing).unwrap());
-    let timing = Timing {
-        lease: Duration::from_millis(600),
-        patience: Duration::from_secs(20),
-    };
-    apply_timed(&store, &migrations(), &RetentionDays::default(), timing)
-        .await
-        .unwrap();
+    common::apply_as_child().await;
 }
 
 #[tokio::test]
 async fn schema_is_resumed_after_kills_at_any_statement() {
     let Some(store) = empty_store("kill") else { return };
-    let names = format!("{},{}", store.names().logs(), store.names().processing());
-    let mut n_killed = 0;
-    for try_idx in 0..60_u64 {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_applies"])
-            .env("JA4_SCHEMA_CHILD", &names)
-            .envs(store.access())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        // A wait that differs from try to try and grows, so that each try gets further.
-        tokio::time::sleep(Duration::from_millis(20 + (try_idx * 37) % 90 + 12 * try_idx)).await;
-        if child.try_wait().unwrap().is_some_and(|status| status.success()) {
-            break;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        n_killed += 1;
-    }
+    let n_killed = common::kill_appliers(&store, 12).await;
     assert!(n_killed >= 3, "the kills came too late to prove anything");
     apply(&store, &migrations(), &RetentionDays::default())
         .await
@@ -336,116 +313,6 @@ async fn retention_follows_the_setting_and_0_keeps_for_ever() {
     drop_databases(&store).await;
 }
 
-const REBUILD: &str = "-- A shorter sorting key.\n-- kind: rebuild\n-- min_writer: 0.1.0\n\n-- step: quarantine\nCREATE TABLE IF NOT EXISTS {logs}.quarantine__rebuilt{local}{on_cluster} AS {logs}.quarantine\nENGINE = {replicated}MergeTree PARTITION BY toDate(recv_ts) ORDER BY recv_ts SETTINGS {dedup_window} = 10000;\n";
-
-fn with_rebuild() -> Vec<Migration> {
-    let mut all = migrations();
-    let number = all.len() + 1;
-    all.push(Migration::parse(&format!("{number:04}_shorter_key.sql"), REBUILD).unwrap());
-    all
-}
-
-#[tokio::test]
-async fn rebuild_keeps_rows_and_is_resumed_from_every_state() {
-    let Some(store) = migrated_store("rebuild").await else {
-        return;
-    };
-    let insert = "INSERT INTO {logs}.quarantine (recv_ts, table_name, row_idx) SELECT now64(6), 'http_logs', number FROM numbers(1000)";
-    store.execute(insert).await.unwrap();
-    let sorting_key = async || {
-        let sql = format!(
-            "SELECT sorting_key FROM system.tables WHERE database = '{}' AND name = 'quarantine'",
-            store.names().logs()
-        );
-        store.value(&sql, &[]).await.unwrap().unwrap()
-    };
-    let count = async || {
-        store
-            .value("SELECT count(), sum(row_idx) FROM {logs}.quarantine", &[])
-            .await
-            .unwrap()
-            .unwrap()
-    };
-    // A copy that was cut off half way.
-    store
-        .execute("CREATE TABLE {logs}.quarantine__rebuilt AS {logs}.quarantine")
-        .await
-        .unwrap();
-    store
-        .execute("INSERT INTO {logs}.quarantine__rebuilt (row_idx) VALUES (1)")
-        .await
-        .unwrap();
-    apply(&store, &with_rebuild(), &RetentionDays::default())
-        .await
-        .unwrap();
-    assert_eq!(
-        (sorting_key().await.as_str(), count().await.as_str()),
-        ("recv_ts", "1000")
-    );
-    let retention = apply(&store, &with_rebuild(), &RetentionDays::default())
-        .await
-        .unwrap();
-    assert!(retention.steps.is_empty());
-    // Killed after the swap and before the record: the old table is still there under the shadow's name.
-    store
-        .execute("CREATE TABLE {logs}.quarantine__rebuilt AS {logs}.quarantine")
-        .await
-        .unwrap();
-    store
-        .execute("ALTER TABLE {logs}.quarantine__rebuilt MODIFY COMMENT 'old'")
-        .await
-        .unwrap();
-    let version = migrations().len() + 1;
-    store.execute(&format!("ALTER TABLE {{processing}}.schema_steps DELETE WHERE version = {version} AND state = 'done' SETTINGS mutations_sync = 1")).await.unwrap();
-    let applied = apply(&store, &with_rebuild(), &RetentionDays::default())
-        .await
-        .unwrap();
-    assert_eq!(applied.steps.len(), 1);
-    assert_eq!(count().await, "1000");
-    let left = store
-        .value(
-            &format!(
-                "SELECT count() FROM system.tables WHERE database = '{}' AND name = 'quarantine__rebuilt'",
-                store.names().logs()
-            ),
-            &[],
-        )
-        .await
-        .unwrap();
-    assert_eq!(left.as_deref(), Some("0"));
-    drop_databases(&store).await;
-}
-
-#[tokio::test]
-async fn rebuild_of_a_view_s_source_keeps_the_view_going() {
-    let Some(store) = migrated_store("rebuildmv").await else {
-        return;
-    };
-    let text = "-- Other granularity.\n-- kind: rebuild\n-- min_writer: 0.1.0\n\n-- step: http_logs\nCREATE TABLE IF NOT EXISTS {logs}.http_logs__rebuilt{local}{on_cluster} AS {logs}.http_logs\nENGINE = {replicated}MergeTree PARTITION BY toDate(recv_ts) ORDER BY (toStartOfHour(ts), src_ip) SETTINGS {dedup_window} = 10000;\n";
-    fill(&store, 5_000).await;
-    let mut all = migrations();
-    all.push(Migration::parse(&format!("{:04}_x.sql", all.len() + 1), text).unwrap());
-    apply(&store, &all, &RetentionDays::default()).await.unwrap();
-    fill(&store, 5_000).await;
-    assert_eq!(
-        store
-            .value("SELECT count() FROM {logs}.http_logs", &[])
-            .await
-            .unwrap()
-            .as_deref(),
-        Some("10000")
-    );
-    assert_eq!(
-        store
-            .value("SELECT sum(requests) FROM {processing}.agg_traffic_1m", &[])
-            .await
-            .unwrap()
-            .as_deref(),
-        Some("10000")
-    );
-    drop_databases(&store).await;
-}
-
 /// Values that fit the rows of `fill` for each parameter.
 fn param_value(name: &str, now: i64) -> String {
     let client = "::ffff:10.0.0.49";
@@ -569,21 +436,6 @@ async fn schema_queries_answer_on_a_full_store(store: &Store) {
     }
 }
 
-async fn aggregates_equal_their_recomputation(store: &Store) {
-    let query = Query::named("check_aggregates").unwrap();
-    let rows = store
-        .rows(
-            query.text(),
-            &[("from", "2020-01-01 00:00:00"), ("to", "2100-01-01 00:00:00")],
-        )
-        .await
-        .unwrap();
-    assert!(rows.len() >= 20);
-    for row in rows {
-        assert_eq!(row[1], row[2], "{}", row[0]);
-    }
-}
-
 #[test]
 fn no_view_exists_that_nothing_reads() {
     let migrations = migrations();
@@ -609,7 +461,9 @@ fn no_view_exists_that_nothing_reads() {
 #[test]
 fn every_table_is_read_by_a_query_or_view_and_explains_its_key() {
     let migrations = migrations();
-    let steps: Vec<_> = migrations.iter().flat_map(|migration| &migration.steps).collect();
+    let is_forward = |migration: &&Migration| migration.kind == MigrationKind::Forward;
+    let forward = migrations.iter().filter(is_forward);
+    let steps: Vec<_> = forward.flat_map(|migration| &migration.steps).collect();
     for step in steps.iter().filter(|step| step.sql.starts_with("CREATE TABLE")) {
         assert!(
             step.key.as_ref().is_some_and(|key| key.len() > 10),

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
+use ja4_schema::apply::apply_timed;
+use ja4_schema::lock::Timing;
+use ja4_schema::queries::Query;
 use ja4_schema::{Names, RetentionDays, Store, apply, migrations};
 
 use self::store_process::StoreProcess;
@@ -55,6 +59,47 @@ pub(crate) fn client_of_parent() -> clickhouse::Client {
         return clickhouse::Client::default().with_url(std::env::var("CLICKHOUSE_URL").unwrap());
     }
     store_process::client(&url, &std::env::var(CHILD_TOKEN).unwrap())
+}
+
+/// What `child_that_applies` does in a process of its own; nothing where no test started it.
+pub(crate) async fn apply_as_child() {
+    let Ok(names) = std::env::var("JA4_SCHEMA_CHILD") else {
+        return;
+    };
+    let (logs, processing) = names.split_once(',').unwrap();
+    let store = Store::with_client(client_of_parent(), Names::new(logs, processing).unwrap());
+    let timing = Timing {
+        lease: Duration::from_millis(600),
+        patience: Duration::from_secs(20),
+    };
+    apply_timed(&store, &migrations(), &RetentionDays::default(), timing)
+        .await
+        .unwrap();
+}
+
+/// Starts appliers and kills them, each later than the one before by so much, until one is done first; how many.
+pub(crate) async fn kill_appliers(store: &TestStore, longer_ms: u64) -> u32 {
+    let names = format!("{},{}", store.names().logs(), store.names().processing());
+    let mut n_killed = 0;
+    for try_idx in 0..60_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_applies"])
+            .env("JA4_SCHEMA_CHILD", &names)
+            .envs(store.access())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // A wait that differs from try to try and grows, so that each try gets further.
+        let wait_ms = 20 + (try_idx * 37) % 90 + longer_ms * try_idx;
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        if child.try_wait().unwrap().is_some_and(|status| status.success()) {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        n_killed += 1;
+    }
+    n_killed
 }
 
 /// A store with databases of this test's own, not migrated yet. `None`, with a message, where no store can run.
@@ -141,4 +186,20 @@ pub(crate) async fn drop_databases(store: &Store) {
         .execute("DROP DATABASE IF EXISTS {processing} SYNC")
         .await
         .unwrap();
+}
+
+/// Every aggregate has what the requests say.
+pub(crate) async fn aggregates_equal_their_recomputation(store: &Store) {
+    let query = Query::named("check_aggregates").unwrap();
+    let rows = store
+        .rows(
+            query.text(),
+            &[("from", "2020-01-01 00:00:00"), ("to", "2100-01-01 00:00:00")],
+        )
+        .await
+        .unwrap();
+    assert!(rows.len() >= 20);
+    for row in rows {
+        assert_eq!(row[1], row[2], "{}", row[0]);
+    }
 }
