@@ -12,6 +12,7 @@ W=$(mktemp -d)
 trap 'rm -rf "$W"' EXIT
 
 "$HERE/sync.sh" --check
+HELM=$HELM "$HERE/flat.sh" --check
 cp -r "$HERE/ja4-platform" "$HERE/ja4-pipeline" "$W/"
 CRD="$W/ja4-platform/files/ja4pipelines.yaml"
 if [ ! -e "$CRD" ]; then

@@ -55,38 +55,34 @@ the chart ja4-pipeline or by the Roles of the namespaced mode. `update` is nowhe
 and needs create as well when the object is not there yet.
 */}}
 {{- define "ja4-platform.rules" -}}
-# Which pipelines there are, and what they ask for. Patch: the annotations of an approval and of a retry that was taken up.
+# Which pipelines there are, and what they ask for. The operator never changes a spec.
 - apiGroups: [ja4platform.io]
   resources: [ja4pipelines]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch]
 # How they do: conditions and the rest of the status.
 - apiGroups: [ja4platform.io]
   resources: [ja4pipelines/status]
-  verbs: [get, patch]
+  verbs: [patch]
 # Apply, prune and repair: sensors, correlator and dashboard, the embedded store; and the sets of objects that a rollback goes back to.
 - apiGroups: [apps]
   resources: [daemonsets, deployments, statefulsets, controllerrevisions]
   verbs: [get, list, watch, create, patch, delete]
-# Detectors and backups on schedule; migrations and the first cycle of a detector.
+# Detectors on schedule; migrations and the first cycle of a detector.
 - apiGroups: [batch]
   resources: [cronjobs, jobs]
   verbs: [get, list, watch, create, patch, delete]
-# Addresses, configuration, identities and volumes of the parts.
+# Addresses, configuration and volumes of the parts.
 - apiGroups: [""]
-  resources: [services, configmaps, serviceaccounts, persistentvolumeclaims]
+  resources: [services, configmaps, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
 # Observe: why a pod waits, its last words, and the nodes that sensors are for, which are in their affinity.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # Tell of transitions. Patch: the same event again is counted, not made anew.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
-# Keep drains from taking all of a part at once.
-- apiGroups: [policy]
-  resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
 # Who may talk to whom; how people reach the dashboard (spec.dashboard.ingress).
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
@@ -98,9 +94,5 @@ and needs create as well when the object is not there yet.
 # Metrics and alerts of a pipeline (spec.monitoring).
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
-  verbs: [get, list, watch, create, patch, delete]
-# Certificates of a pipeline whose spec.tls.mode is CertManager.
-- apiGroups: [cert-manager.io]
-  resources: [certificates]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
