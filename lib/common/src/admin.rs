@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -299,7 +299,10 @@ fn bind(listen: &AdminListen) -> std::io::Result<Listener> {
             if is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(refused) {
                 std::fs::remove_file(path)?;
             }
-            Ok(Listener::Unix(tokio::net::UnixListener::bind(path)?))
+            let listener = tokio::net::UnixListener::bind(path)?;
+            // Its group may ask too, whatever the mask of the process is: in a pod that is who forwards the sensor's metrics.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+            Ok(Listener::Unix(listener))
         }
     }
 }
@@ -449,6 +452,12 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let admin = Admin::new(prometheus::Registry::new(), &[], Ledger::default);
         Server::start(&AdminListen::Unix(path.clone()), admin).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(
+            mode & 0o777,
+            0o660,
+            "its group may connect, which takes the right to write"
+        );
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
