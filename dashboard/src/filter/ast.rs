@@ -63,6 +63,14 @@ impl Pattern {
             _ => None,
         }
     }
+
+    /// The text that it begins with, if anything may follow.
+    pub(crate) fn start(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [Part::Literal(text), Part::Any] => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// Why a filter cannot be read.

@@ -20,7 +20,7 @@ pub(crate) struct Compiled {
 const TEXT_COLUMNS: [&str; 3] = ["user_agent", "path", "host"];
 
 /// Columns whose every value is looked at, where the others have a dictionary. `lower(…) LIKE` takes a quarter less time on
-/// them than `ILIKE`, which folds Unicode: for a pattern in ASCII both say the same.
+/// them than `ILIKE`, which folds Unicode: for a pattern in ASCII both say the same. How a text begins takes less still.
 const PLAIN_COLUMNS: [&str; 3] = ["path", "query", "referer"];
 
 pub(crate) fn compile(expr: Option<&Expr>) -> Compiled {
@@ -196,6 +196,11 @@ fn write_test(out: &mut Compiled, field: &FieldDef, column: &str, test: &Test) {
             if let Some(text) = pattern.literal() {
                 let value = out.param("String", text);
                 let _written = write!(out.sql, "{column} = {value}");
+            } else if let Some(start) = pattern.start().filter(|start| start.is_ascii())
+                && PLAIN_COLUMNS.contains(&column)
+            {
+                let value = out.param("String", start.to_ascii_lowercase());
+                let _written = write!(out.sql, "lower(left({column}, length({value}))) = {value}");
             } else {
                 let like = like(pattern);
                 let is_ascii = like.is_ascii();

@@ -164,7 +164,7 @@ fn value(name: &str, window: &Window) -> anyhow::Result<String> {
 
 /// What an analyst typed, where a query takes a filter: on requests, or on clients by their requests.
 fn expression(query: &Query) -> String {
-    let of_requests = "status >= 400 AND lower(path) LIKE '/catalog/1%'";
+    let of_requests = "status >= 400 AND lower(left(path, length('/catalog/1'))) = '/catalog/1'";
     let text = query.text();
     if query.name.starts_with("filter_")
         || query.name == "overview"
