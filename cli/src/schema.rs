@@ -259,7 +259,12 @@ fn ending(applied: &anyhow::Result<ja4_schema::Applied>) -> Ending {
         Ok(applied) => Ending::done(
             PROGRAM,
             VERSION,
-            serde_json::json!({ "steps": applied.steps.len(), "retention": applied.retention.len() }),
+            serde_json::json!({
+                "steps": applied.steps.len(),
+                "retention": applied.retention.len(),
+                // What a pipeline must not go back behind.
+                "min_writer": ja4_schema::migrations().last().map(|newest| newest.min_writer.clone()),
+            }),
         ),
         Err(error) => {
             let otherwise = if error.is::<WrongUse>() {
