@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::{cargo, e2e, test_run, tidy, web};
+use crate::{cargo, charts, e2e, test_run, tidy, web};
 
 /// What to run of it.
 #[derive(Debug, clap::Args)]
@@ -42,11 +42,13 @@ enum Stage {
     Test,
     /// a part of the tests on a real cluster
     E2e,
+    /// generated files of the operator as the types say, charts, alerts
+    Charts,
     /// licences, banned crates and sources of the dependencies
     Deny,
 }
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     Stage::Fmt,
     Stage::Tidy,
     Stage::Web,
@@ -56,15 +58,16 @@ const STAGES: [Stage; 10] = [
     Stage::Engine,
     Stage::Test,
     Stage::E2e,
+    Stage::Charts,
     Stage::Deny,
 ];
 
-/// What `E2e` runs of the tests on a cluster: its images, the sensor's rights, and every path of a client's packets. `cargo xtask e2e`
-/// runs all.
-const E2E_PART: [&str; 3] = ["cluster", "paths", "sensor"];
+/// What `E2e` runs of the tests on a cluster: its images, the operator's whole way, the sensor's rights,
+/// every path of a client's packets, and the rules of the resource. `cargo xtask e2e` runs all.
+const E2E_PART: [&str; 5] = ["cluster", "operator", "paths", "sensor", "validate"];
 
 /// How a stage ended.
-enum Outcome {
+pub(crate) enum Outcome {
     Passed,
     Failed(String),
     Skipped(String),
@@ -161,6 +164,7 @@ fn run_stage(root: &Path, stage: Stage, options: &Options) -> anyhow::Result<Out
                 e2e::Outcome::Skipped(why) => Outcome::Skipped(why),
             });
         }
+        Stage::Charts => return charts::check(root),
         Stage::Deny => {
             // Compiling cargo-deny takes minutes, and its advisories need a database from the network:
             // it is used where it is installed, and for what it can tell from the lock file alone.

@@ -203,6 +203,17 @@ fn missing(root: &Path) -> anyhow::Result<Option<String>> {
     Ok((!have.success() && !has_go).then(|| "Go is missing, which builds the cluster once".to_owned()))
 }
 
+/// A program of the kit, if the kit is built.
+pub(crate) fn kit_program(root: &Path, name: &str) -> Option<String> {
+    let have = Command::new(root.join("e2e/cluster/build.sh"))
+        .arg("--have")
+        .output()
+        .ok()?;
+    let kit = String::from_utf8(have.stdout).ok()?;
+    let program = Path::new(kit.trim()).join("bin").join(name);
+    (have.status.success() && program.is_file()).then(|| program.display().to_string())
+}
+
 /// The scripts with the state folder of this run.
 struct Own {
     scripts: PathBuf,

@@ -102,6 +102,11 @@ const COMPONENTS: &[Component] = &[
         "The embedded ClickHouse engine behind its HTTP interface",
     ),
     Component::plain("ja4-demo", "demo", "A real HTTPS site and real clients"),
+    Component::plain(
+        "ja4-operator",
+        "operator",
+        "Keeps what a Ja4Pipeline asks for running",
+    ),
     Component {
         program: "ja4",
         ..Component::plain(

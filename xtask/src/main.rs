@@ -9,6 +9,7 @@
 
 mod bench;
 mod cargo;
+mod charts;
 mod ci;
 mod claim;
 mod e2e;

@@ -38,6 +38,7 @@ const LAST: &[&str] = &[
     "detector",
     "dashboard",
     "cli",
+    "operator",
 ];
 
 /// No test executable may take longer. The longest here (hundreds of kill -9 of the store) takes a few
