@@ -11,6 +11,7 @@ use operator_api::Ja4Pipeline;
 use operator_api::conditions::{reasons, types};
 use operator_manifests::{Invalid, Stage, ValidPipeline};
 
+use crate::bands::{dropping, join_rate};
 use crate::observe::{DetectorState, JobState, Pods, Trouble, one_line};
 
 /// Below this share of TLS requests that find their connection something is wrong with the path, not with single clients.
@@ -382,7 +383,7 @@ fn sensors(seen: &Seen<'_>, valid: &ValidPipeline) -> Verdict {
             reasons::DROPPING,
             format!(
                 "{} of what came are dropped on {node}; raise spec.sensor.buffer or its processor, see docs/runbooks/Ja4SensorDropping.md",
-                crate::status::dropping(Some(*share))
+                dropping(Some(*share))
             ),
         );
     }
@@ -430,7 +431,7 @@ fn join(seen: &Seen<'_>, valid: &ValidPipeline) -> Verdict {
                 reason,
                 format!(
                     "{} of requests over TLS find their connection: {why}; see docs/kubernetes-paths.md",
-                    crate::status::join_rate(Some(rate))
+                    join_rate(Some(rate))
                 ),
             )
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -16,7 +16,6 @@ use crate::apply::Sender;
 use crate::conditions::Told;
 use crate::election::Term;
 use crate::metrics::Metrics;
-use crate::run::Failures;
 use crate::told::Reports;
 use crate::vault::Vault;
 use crate::world::{Key, World};
@@ -30,6 +29,29 @@ pub(crate) struct Memory {
     pub(crate) set: Option<(i64, Vec<Desired>)>,
     /// Passes that failed in a row.
     pub(crate) failures: Failures,
+}
+
+/// Failures in a row of one pipeline.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    n: u32,
+    generation: Option<i64>,
+}
+
+impl Failures {
+    /// The pause before the next try: doubled each time, from the start again for another generation.
+    pub(crate) fn pause(&mut self, generation: Option<i64>, (first, most): (Duration, Duration)) -> Duration {
+        if self.generation != generation {
+            *self = Self { n: 0, generation };
+        }
+        let pause = first.saturating_mul(1 << self.n.min(8)).min(most);
+        self.n += 1;
+        pause
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.n = 0;
+    }
 }
 
 /// What all passes share.

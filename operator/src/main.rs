@@ -1,6 +1,7 @@
 //! `ja4-operator`: keeps what a `Ja4Pipeline` asks for running.
 
 mod apply;
+mod bands;
 mod conditions;
 mod context;
 mod election;

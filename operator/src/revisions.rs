@@ -92,21 +92,9 @@ pub(crate) fn record(pipeline: &ValidPipeline, generation: i64, number: i64, obj
         "metadata": {
             "name": format!("{}-set-{number}", pipeline.name),
             "namespace": pipeline.namespace,
-            "labels": {
-                labels::PIPELINE: pipeline.name,
-                labels::INSTANCE: pipeline.name,
-                labels::PART_OF: labels::PLATFORM,
-                labels::MANAGED_BY: labels::OPERATOR,
-                labels::COMPONENT: "revision",
-            },
+            "labels": pipeline.labels("revision"),
             "annotations": {SET_HASH: set_hash, SET_GENERATION: generation.to_string(), SET_VERSION: pipeline.version},
-            "ownerReferences": [{
-                "apiVersion": format!("{}/{}", operator_api::GROUP, operator_api::VERSION),
-                "kind": operator_api::KIND,
-                "name": pipeline.name,
-                "uid": pipeline.uid,
-                "controller": true,
-            }],
+            "ownerReferences": pipeline.owner(),
         },
         "revision": number,
         "data": {"objects": stored},

@@ -290,7 +290,7 @@ async fn passes(
         |pipeline: Arc<Ja4Pipeline>, error: &ReconcileError, ctx: Arc<Context>| {
             let key = (pipeline.namespace().unwrap_or_default(), pipeline.name_any());
             let pause = ctx.memory(&key, |memory| {
-                memory.failures.next(pipeline.metadata.generation, RETRY)
+                memory.failures.pause(pipeline.metadata.generation, RETRY)
             });
             tracing::warn!(
                 pipeline.namespace = key.0, pipeline.name = key.1, error = %ja4_common::exit::chain(error),
@@ -425,27 +425,4 @@ async fn terminated() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-/// Failures in a row of one pipeline.
-#[derive(Debug, Default)]
-pub(crate) struct Failures {
-    n: u32,
-    generation: Option<i64>,
-}
-
-impl Failures {
-    /// The pause before the next try: doubled each time, from the start again for another generation.
-    fn next(&mut self, generation: Option<i64>, (first, most): (Duration, Duration)) -> Duration {
-        if self.generation != generation {
-            *self = Self { n: 0, generation };
-        }
-        let pause = first.saturating_mul(1 << self.n.min(8)).min(most);
-        self.n += 1;
-        pause
-    }
-
-    fn clear(&mut self) {
-        self.n = 0;
-    }
 }

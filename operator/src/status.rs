@@ -7,6 +7,7 @@ use operator_api::{
 };
 use operator_manifests::ValidPipeline;
 
+use crate::bands::{dropping, join_rate};
 use crate::conditions::{Seen, time};
 
 /// Lines of planned changes that are shown.
@@ -110,28 +111,6 @@ fn summary(detectors: &[DetectorStatus]) -> String {
         .map(|detector| format!("{} {}", detector.name, word(detector)))
         .collect();
     words.join(", ")
-}
-
-pub(crate) fn dropping(share: Option<f64>) -> String {
-    match share {
-        None => "unknown",
-        Some(share) if share <= 0.0 => "none",
-        Some(share) if share < 0.001 => "under 0.1 %",
-        Some(share) if share < 0.01 => "under 1 %",
-        Some(_) => "1 % or more",
-    }
-    .to_owned()
-}
-
-pub(crate) fn join_rate(rate: Option<f64>) -> String {
-    match rate {
-        None => "no traffic",
-        Some(rate) if rate > 0.99 => "over 99 %",
-        Some(rate) if rate > 0.95 => "over 95 %",
-        Some(rate) if rate > 0.8 => "over 80 %",
-        Some(_) => "under 80 %",
-    }
-    .to_owned()
 }
 
 /// How people reach the pages.

@@ -1,7 +1,7 @@
 //! The custom resource `Ja4Pipeline`, as people write it and as the operator answers.
 //!
 //! Read [`Ja4PipelineSpec`] for what can be asked and [`Ja4PipelineStatus`] for what is answered. The schema that the API server
-//! enforces is generated from these types ([`crd`]); [`check`] applies the same schema, defaults and rules without a server,
+//! enforces is generated from these types ([`crd()`]); [`check()`] applies the same schema, defaults and rules without a server,
 //! so that `ja4-operator validate` refuses what the cluster would refuse.
 //!
 //! Everything that a person can write is bounded: strings by length and pattern, lists and maps by number. Defaults are in the

@@ -105,13 +105,7 @@ pub(crate) fn finish(
     }
     metadata["labels"] = json!(all);
     if owned {
-        metadata["ownerReferences"] = json!([{
-            "apiVersion": format!("{}/{}", operator_api::GROUP, operator_api::VERSION),
-            "kind": operator_api::KIND,
-            "name": pipeline.name,
-            "uid": pipeline.uid,
-            "controller": true,
-        }]);
+        metadata["ownerReferences"] = pipeline.owner();
     }
     let hash = hash(&object);
     object["metadata"]["annotations"][labels::APPLIED_HASH] = json!(hash);

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::LocalObjectReference;
 use operator_api::conditions::reasons;
 use operator_api::{Component, Detector, Ja4Pipeline, Ja4PipelineSpec, Placement, Release, labels};
 
+use serde_json::{Value, json};
+
 use crate::names;
 use crate::schedule::{Periods, periods};
 
@@ -233,8 +235,19 @@ fn valid_detector(detector: &Detector) -> Result<ValidDetector, Invalid> {
 }
 
 impl ValidPipeline {
+    /// The owner of its children: what Kubernetes removes them with.
+    pub fn owner(&self) -> Value {
+        json!([{
+            "apiVersion": format!("{}/{}", operator_api::GROUP, operator_api::VERSION),
+            "kind": operator_api::KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": true,
+        }])
+    }
+
     /// Labels of a child.
-    pub(crate) fn labels(&self, component: &str) -> BTreeMap<String, String> {
+    pub fn labels(&self, component: &str) -> BTreeMap<String, String> {
         [
             (labels::PIPELINE, self.name.as_str()),
             (labels::INSTANCE, &self.name),
