@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ja4_e2e::{Case, Need, charts, resource, wait};
+use ja4_e2e::{Case, HelmRun, Need, charts, resource, wait};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
@@ -46,26 +46,8 @@ fn helm_installs_a_pipeline_that_becomes_ready_and_joins() {
             prepare(&case).await?;
             case.install_operator(&[]).await?;
             let values = json!({"name": "shop", "spec": resource::small(&case), "rbac": {"create": false}});
-            let file = case
-                .nodes()
-                .state()
-                .join(format!("{}-values.yaml", case.namespace));
-            std::fs::write(&file, values.to_string())?;
-            let chart = charts().join("ja4-pipeline");
-            let (chart, file) = (chart.to_str().context("UTF-8")?, file.to_str().context("UTF-8")?);
-            let run = case
-                .helm_ok(&[
-                    "upgrade",
-                    "--install",
-                    "pipeline",
-                    chart,
-                    "--values",
-                    file,
-                    "--wait",
-                    "--timeout",
-                    "5m",
-                ])
-                .await?;
+            let run = install_pipeline(&case, "pipeline", &values).await?;
+            ensure!(run.is_success, "{}", run.printed);
             note(&format!(
                 "helm --wait returned after {:.0} s",
                 run.took.as_secs_f64()
@@ -129,10 +111,18 @@ fn what_is_wrong_is_said_with_its_remedy() {
         ensure!(message.contains("storageClassName"), "{message}");
         remove(&case, "volume").await?;
 
-        // A schedule that never comes.
+        // A schedule that never comes: helm does not wait for it to pass.
         let mut spec = small();
         spec["detectors"][0]["schedule"] = json!("0 0 31 2 *");
-        case.pipeline("never", spec).await?;
+        let values = json!({"name": "never", "spec": spec, "rbac": {"create": false}});
+        let run = install_pipeline(&case, "never", &values).await?;
+        ensure!(!run.is_success, "helm says that all is well: {}", run.printed);
+        let took = run.took.as_secs_f64();
+        ensure!(
+            run.took < SAID_LATE,
+            "helm took {took:.0} s to see that it is stalled"
+        );
+        note(&format!("helm --wait failed after {took:.0} s"));
         let message = case
             .condition("never", "SpecValid", "False", "InvalidSchedule", SAID_WITHIN)
             .await?;
@@ -188,6 +178,19 @@ async fn prepare(case: &Case) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "figures that belong in the log of a run")]
 fn note(text: &str) {
     println!("{text}");
+}
+
+/// Installs the chart of a pipeline and waits as helm does.
+async fn install_pipeline(case: &Case, release: &str, values: &Value) -> anyhow::Result<HelmRun> {
+    let name = format!("{}-{release}-values.yaml", case.namespace);
+    let file = case.nodes().state().join(name);
+    std::fs::write(&file, values.to_string())?;
+    let chart = charts().join("ja4-pipeline");
+    let chart = chart.to_str().context("the path is UTF-8")?;
+    let file = file.to_str().context("the path is UTF-8")?;
+    let wait = ["--wait", "--timeout", "5m"];
+    let install = ["upgrade", "--install", release, chart, "--values", file];
+    case.helm(&[&install[..], &wait[..]].concat()).await
 }
 
 async fn remove(case: &Case, pipeline: &str) -> anyhow::Result<()> {
