@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # sync.sh    copies into the charts what other folders own: Helm cannot read a file outside of a chart. `--check` copies nothing and fails
-#            when a copy differs. The definition is copied once it has been generated.
+#            when a copy differs.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FILES="$ROOT/charts/ja4-platform/files"
 check=${1:-}
 status=0
 one() { # source name
-  [ -e "$1" ] || { echo "sync.sh: ${1#"$ROOT"/} is not there yet, $2 is left out" >&2; return; }
   if [ "$check" = --check ]; then
     cmp -s "$1" "$FILES/$2" || { echo "sync.sh: charts/ja4-platform/files/$2 differs from ${1#"$ROOT"/}: run charts/sync.sh" >&2; status=1; }
   else
