@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use kube::ResourceExt as _;
 use operator_api::{Component, Ja4Pipeline, Placement};
-use operator_manifests::names;
+use operator_manifests::{CORRELATOR_PORT, names};
 use tokio::sync::{mpsc, watch};
 
 use crate::conditions::Told;
@@ -23,8 +23,6 @@ const EVERY: Duration = Duration::from_secs(10);
 const WINDOW: Duration = Duration::from_mins(2);
 /// Questions at once.
 const AT_ONCE: usize = 16;
-/// The correlator's port for nodes and for the report.
-const PORT: u16 = 9443;
 /// Requests over TLS below which a share says nothing.
 const FEW: u64 = 20;
 /// Requests that the correlator could not have joined: their connections began before it did.
@@ -141,7 +139,7 @@ async fn ask(ctx: Arc<Context>, pipeline: Arc<Ja4Pipeline>) -> (Key, Option<Repo
     let host = names::service_host(&key.0, &names::of(&key.1, Component::Correlator));
     let endpoint = Endpoint {
         host: host.clone(),
-        port: PORT,
+        port: CORRELATOR_PORT,
         server_name: host,
     };
     match fetch(&endpoint, &credentials).await {

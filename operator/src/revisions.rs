@@ -116,17 +116,8 @@ pub(crate) fn objects(record: &Value) -> Option<Vec<Desired>> {
         .collect()
 }
 
-const STAGES: [Stage; 6] = [
-    Stage::Base,
-    Stage::Store,
-    Stage::Schema,
-    Stage::Correlator,
-    Stage::Sensors,
-    Stage::Detectors,
-];
-
 fn stage_number(stage: Stage) -> u8 {
-    STAGES
+    Stage::ALL
         .iter()
         .position(|known| *known == stage)
         .and_then(|i| u8::try_from(i).ok())
@@ -134,7 +125,7 @@ fn stage_number(stage: Stage) -> u8 {
 }
 
 fn stage_of(number: u8) -> Option<Stage> {
-    STAGES.get(usize::from(number)).copied()
+    Stage::ALL.get(usize::from(number)).copied()
 }
 
 /// Which set is to run.

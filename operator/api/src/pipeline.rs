@@ -128,7 +128,7 @@ pub enum MonitoringMode {
 pub struct NetworkPolicySpec {
     /// A policy for each component that lets in its ports only. Sensors are on their nodes' network, for which no policy holds.
     /// Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::components::yes")]
     pub enabled: bool,
 }
 
@@ -262,16 +262,6 @@ pub enum Component {
 }
 
 impl Component {
-    /// Every component.
-    pub const ALL: [Self; 6] = [
-        Self::Store,
-        Self::Schema,
-        Self::Correlator,
-        Self::Sensor,
-        Self::Detector,
-        Self::Dashboard,
-    ];
-
     /// Its name in labels and in names of children.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -305,10 +295,6 @@ pub struct Override {
     /// Annotations that they get as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_annotations: Option<Annotations>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn one() -> u16 {

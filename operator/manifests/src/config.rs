@@ -20,7 +20,7 @@ pub(crate) const REDACTION: &str = "/etc/ja4/redaction";
 /// Port of the store.
 pub(crate) const STORE_PORT: u16 = 8123;
 /// Port of the correlator for nodes and for the report.
-pub(crate) const CORRELATOR_PORT: u16 = 9443;
+pub const CORRELATOR_PORT: u16 = 9443;
 /// Port of the correlator for sources with a token.
 pub(crate) const INGEST_PORT: u16 = 9444;
 /// Port of the pages.

@@ -27,13 +27,7 @@ pub(crate) fn objects(pipeline: &ValidPipeline) -> Vec<Desired> {
     let selector = pipeline.selector(Component::Correlator);
     let ingest = pipeline.spec.sources.ingest.as_deref().unwrap_or_default();
 
-    let mut claim = json!({"spec": {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": pod::canonical(spec.spool.size.as_str())}},
-    }});
-    if let Some(class) = &spec.spool.storage_class_name {
-        claim["spec"]["storageClassName"] = json!(class);
-    }
+    let claim = pod::claim(&spec.spool);
 
     let (mut volumes, mut mounts) = store_access(pipeline, Client::Writer);
     volumes.extend([
@@ -135,13 +129,7 @@ pub(crate) fn objects(pipeline: &ValidPipeline) -> Vec<Desired> {
             pipeline,
             Stage::Correlator,
             &head("apps/v1", "Deployment"),
-            json!({"spec": {
-                "replicas": i32::from(!is_stopped),
-                "strategy": {"type": "Recreate"},
-                "revisionHistoryLimit": 3,
-                "selector": {"matchLabels": selector},
-                "template": template,
-            }}),
+            pod::single(is_stopped, &selector, &template),
             true,
         ),
     ]

@@ -60,6 +60,7 @@ pub(crate) fn objects(pipeline: &ValidPipeline) -> Vec<Desired> {
             spec: json!({"terminationGracePeriodSeconds": 10, "containers": [container], "volumes": volumes}),
         },
     );
+    // Sessions live in its memory: there is one of it.
     let is_stopped = pipeline.spec.suspend || spec.suspend;
     let mut objects = vec![
         finish(
@@ -73,14 +74,7 @@ pub(crate) fn objects(pipeline: &ValidPipeline) -> Vec<Desired> {
             pipeline,
             Stage::Correlator,
             &head("apps/v1", "Deployment"),
-            json!({"spec": {
-                "replicas": i32::from(!is_stopped),
-                // Sessions live in its memory: two of them would not know each other's.
-                "strategy": {"type": "Recreate"},
-                "revisionHistoryLimit": 3,
-                "selector": {"matchLabels": selector},
-                "template": template,
-            }}),
+            pod::single(is_stopped, &selector, &template),
             true,
         ),
     ];

@@ -27,6 +27,7 @@ mod validate;
 
 pub mod names;
 
+pub use config::CORRELATOR_PORT;
 pub use object::{Desired, Stage, covers, hash};
 pub use schedule::Periods;
 pub use validate::{Apis, Facts, Invalid, ValidDetector, ValidPipeline, release_number, unchecked, validate};

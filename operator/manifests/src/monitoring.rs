@@ -1,5 +1,7 @@
 //! What the Prometheus operator reads: where metrics are, and which alerts there are.
 
+use std::sync::LazyLock;
+
 use operator_api::{MonitoringMode, labels};
 use serde_json::{Value, json};
 
@@ -9,6 +11,9 @@ use crate::validate::ValidPipeline;
 
 /// Alerts of a pipeline, with `NAMESPACE` and `PIPELINE` to be filled in.
 const RULES: &str = include_str!("../../monitoring/pipeline-rules.yaml");
+
+static PARSED: LazyLock<Value> =
+    LazyLock::new(|| serde_saphyr::from_str(RULES).expect("a test reads the rules"));
 
 /// The objects; none where the cluster does not have these kinds.
 pub(crate) fn objects(pipeline: &ValidPipeline) -> Vec<Desired> {
@@ -52,14 +57,31 @@ pub(crate) fn objects(pipeline: &ValidPipeline) -> Vec<Desired> {
 }
 
 fn rules(pipeline: &ValidPipeline) -> Value {
-    let filled = RULES
-        .replace("NAMESPACE", &pipeline.namespace)
-        .replace("PIPELINE", &pipeline.name);
-    let base = pipeline.runbook_base.trim_end_matches('/');
-    let filled = if base.is_empty() {
-        filled
-    } else {
-        filled.replace("runbook_url: docs/", &format!("runbook_url: {base}/docs/"))
-    };
-    serde_saphyr::from_str(&filled).expect("a test reads the rules")
+    let mut rules = PARSED.clone();
+    fill(&mut rules, pipeline);
+    rules
+}
+
+/// Puts the pipeline's own names and the base of runbooks into every text.
+fn fill(value: &mut Value, pipeline: &ValidPipeline) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let base = pipeline.runbook_base.trim_end_matches('/');
+                match field.as_str() {
+                    Some(path) if name == "runbook_url" && !base.is_empty() => {
+                        *field = json!(format!("{base}/{path}"));
+                    }
+                    _ => fill(field, pipeline),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, pipeline)),
+        Value::String(text) => {
+            *text = text
+                .replace("NAMESPACE", &pipeline.namespace)
+                .replace("PIPELINE", &pipeline.name);
+        }
+        _ => {}
+    }
 }

@@ -23,6 +23,18 @@ pub enum Stage {
     Detectors,
 }
 
+impl Stage {
+    /// Every stage, in their order.
+    pub const ALL: [Self; 6] = [
+        Self::Base,
+        Self::Store,
+        Self::Schema,
+        Self::Correlator,
+        Self::Sensors,
+        Self::Detectors,
+    ];
+}
+
 /// An object as it is sent to the API server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Desired {

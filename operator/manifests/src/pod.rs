@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::LocalObjectReference;
-use operator_api::{Component, Placing, Resources, labels};
+use operator_api::{Component, Placing, Resources, Volume, labels};
 use serde_json::{Map, Value, json};
 
 use crate::validate::ValidPipeline;
@@ -194,6 +194,29 @@ pub(crate) fn probes(container: &mut Value, port: u16, host: Option<&str>, ready
     container["readinessProbe"] = json!({"httpGet": get(ready), "periodSeconds": 2});
     container["livenessProbe"] =
         json!({"httpGet": get("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6});
+}
+
+/// A claim of a volume that outlasts its pod.
+pub(crate) fn claim(volume: &Volume) -> Value {
+    let mut claim = json!({"spec": {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": canonical(volume.size.as_str())}},
+    }});
+    if let Some(class) = &volume.storage_class_name {
+        claim["spec"]["storageClassName"] = json!(class);
+    }
+    claim
+}
+
+/// A Deployment of one pod that is replaced, never rolled: two of it would not know each other's state.
+pub(crate) fn single(is_stopped: bool, selector: &BTreeMap<String, String>, template: &Value) -> Value {
+    json!({"spec": {
+        "replicas": i32::from(!is_stopped),
+        "strategy": {"type": "Recreate"},
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": selector},
+        "template": template,
+    }})
 }
 
 /// A volume with keys of a Secret.

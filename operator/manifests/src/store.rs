@@ -24,13 +24,7 @@ pub(crate) fn objects(pipeline: &ValidPipeline) -> Vec<Desired> {
     let (data, config_hash) = pod::data([("clickhouse.yaml", config::clickhouse(pipeline))]);
     let selector = pipeline.selector(Component::Store);
 
-    let mut claim = json!({"spec": {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": pod::canonical(store.volume.size.as_str())}},
-    }});
-    if let Some(class) = &store.volume.storage_class_name {
-        claim["spec"]["storageClassName"] = json!(class);
-    }
+    let claim = pod::claim(&store.volume);
 
     let port = config::admin_port(Component::Store);
     let mut container = json!({
