@@ -9,11 +9,12 @@ use kube::{Api, Client, ResourceExt as _};
 use operator_api::conditions::reasons;
 use operator_api::labels;
 use operator_manifests::{Desired, covers};
+use serde_json::Value;
 
-use crate::conditions::ApplyFault;
 use crate::election::Term;
 use crate::kinds::Kind;
 use crate::metrics::{Applied, Metrics};
+use crate::observe::Trouble;
 use crate::world::{Child, Key, World};
 
 /// Why an object could not be sent.
@@ -63,7 +64,7 @@ impl ApplyError {
     }
 
     /// What a condition says of it; nothing for what passes by itself.
-    pub(crate) fn fault(&self) -> Option<ApplyFault> {
+    pub(crate) fn fault(&self) -> Option<Trouble> {
         match self {
             Self::Refused { kind, name, status } => {
                 let message = &status.message;
@@ -80,13 +81,13 @@ impl ApplyError {
                         "change what the message names in the spec".to_owned(),
                     )
                 };
-                Some(ApplyFault {
+                Some(Trouble {
                     reason,
                     message: format!("{kind} {name}: {message}; {remedy}"),
                     is_stuck: true,
                 })
             }
-            Self::NotOurs { .. } => Some(ApplyFault {
+            Self::NotOurs { .. } => Some(Trouble {
                 reason: reasons::APPLY_FAILED,
                 message: self.to_string(),
                 is_stuck: true,
@@ -107,7 +108,7 @@ pub(crate) fn forbidden_remedy(kind: &str) -> String {
 }
 
 /// Sorts an error of the API server.
-pub(crate) fn sort(kind: &str, name: &str, error: kube::Error) -> ApplyError {
+fn sort(kind: &str, name: &str, error: kube::Error) -> ApplyError {
     match error {
         kube::Error::Api(status) => match status.code {
             404 if status.message.contains("namespaces") => ApplyError::NamespaceGoing,
@@ -167,6 +168,36 @@ impl Sender {
         Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
 
+    /// An object as the API server has it, past the caches.
+    pub(crate) async fn find(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, ApplyError> {
+        self.metrics.requested("get");
+        let found = self.api(kind, namespace).get_opt(name).await;
+        found.map_err(|error| sort(kind.name, name, error))
+    }
+
+    /// Writes an object, whatever the caches say: ours is what it says.
+    pub(crate) async fn put(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        object: &Value,
+    ) -> Result<DynamicObject, ApplyError> {
+        self.must_lead()?;
+        self.metrics.requested("apply");
+        let params = PatchParams::apply(labels::OPERATOR).force();
+        let sent = self
+            .api(kind, namespace)
+            .patch(name, &params, &Patch::Apply(object))
+            .await;
+        sent.map_err(|error| sort(kind.name, name, error))
+    }
+
     /// Sends an object unless the cluster has it as it should be.
     pub(crate) async fn apply(
         &self,
@@ -215,14 +246,7 @@ impl Sender {
         } else {
             self.is_free(kind, namespace, wanted).await?;
         }
-        self.must_lead()?;
-        let params = PatchParams::apply(labels::OPERATOR).force();
-        self.metrics.requested("apply");
-        let sent = self
-            .api(kind, namespace)
-            .patch(wanted.name(), &params, &Patch::Apply(&wanted.object))
-            .await
-            .map_err(|error| sort(kind.name, wanted.name(), error))?;
+        let sent = self.put(kind, namespace, wanted.name(), &wanted.object).await?;
         tracing::debug!(
             pipeline.namespace = namespace,
             kind = kind.name,
@@ -241,12 +265,7 @@ impl Sender {
 
     /// An object that the cache does not know may be somebody else's: it is not taken over.
     async fn is_free(&self, kind: Kind, namespace: &str, wanted: &Desired) -> Result<(), ApplyError> {
-        self.metrics.requested("get");
-        let found = self
-            .api(kind, namespace)
-            .get_opt(wanted.name())
-            .await
-            .map_err(|error| sort(kind.name, wanted.name(), error))?;
+        let found = self.find(kind, namespace, wanted.name()).await?;
         let Some(found) = found else { return Ok(()) };
         let has_label = found.labels().get(labels::PIPELINE).map(String::as_str)
             == wanted.object["metadata"]["labels"][labels::PIPELINE].as_str();

@@ -46,14 +46,6 @@ pub(crate) struct Told {
     pub(crate) drift: Option<String>,
 }
 
-/// Something that could not be sent, or may not be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ApplyFault {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) is_stuck: bool,
-}
-
 /// Certificates, as far as the operator makes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Certificates {
@@ -66,7 +58,8 @@ pub(crate) struct Certificates {
 pub(crate) struct Seen<'a> {
     pub(crate) pipeline: &'a Ja4Pipeline,
     pub(crate) valid: Result<&'a ValidPipeline, &'a Invalid>,
-    pub(crate) faults: &'a [ApplyFault],
+    /// What could not be sent, or may not be.
+    pub(crate) faults: &'a [Trouble],
     pub(crate) store: Pods,
     pub(crate) schema: JobState,
     pub(crate) schema_trouble: Option<Trouble>,

@@ -41,9 +41,22 @@ const fn ours(
     }
 }
 
+/// Configuration, and whom clients of the store believe.
+pub(crate) const CONFIG_MAP: Kind = ours("", "v1", "ConfigMap", "configmaps", Needs::Nothing);
+/// Sets that were applied.
+pub(crate) const CONTROLLER_REVISION: Kind = ours(
+    "apps",
+    "v1",
+    "ControllerRevision",
+    "controllerrevisions",
+    Needs::Nothing,
+);
+/// Certificates and tokens. Not among [`KINDS`]: they are watched only where a Role says so.
+pub(crate) const SECRET: Kind = ours("", "v1", "Secret", "secrets", Needs::Nothing);
+
 /// Every kind of child.
 pub(crate) const KINDS: [Kind; 15] = [
-    ours("", "v1", "ConfigMap", "configmaps", Needs::Nothing),
+    CONFIG_MAP,
     ours("", "v1", "Service", "services", Needs::Nothing),
     ours(
         "",
@@ -55,13 +68,7 @@ pub(crate) const KINDS: [Kind; 15] = [
     ours("apps", "v1", "StatefulSet", "statefulsets", Needs::Nothing),
     ours("apps", "v1", "Deployment", "deployments", Needs::Nothing),
     ours("apps", "v1", "DaemonSet", "daemonsets", Needs::Nothing),
-    ours(
-        "apps",
-        "v1",
-        "ControllerRevision",
-        "controllerrevisions",
-        Needs::Nothing,
-    ),
+    CONTROLLER_REVISION,
     ours("batch", "v1", "Job", "jobs", Needs::Nothing),
     ours("batch", "v1", "CronJob", "cronjobs", Needs::Nothing),
     ours(

@@ -18,7 +18,7 @@ use crate::world::Child;
 /// How long a claim may wait for its volume, and a pod for a node, before that is called trouble: longer than a volume takes to be made.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// What keeps pods from running, and what to do about it.
+/// What keeps pods from running or objects from being sent, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
     pub(crate) reason: &'static str,

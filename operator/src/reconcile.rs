@@ -22,9 +22,9 @@ use operator_manifests::{Facts, Invalid, Stage, ValidPipeline, unchecked, valida
 use serde_json::json;
 
 use crate::apply::{ApplyError, Sender};
-use crate::conditions::{ApplyFault, Certificates, Seen, conditions};
+use crate::conditions::{Certificates, Seen, conditions};
 use crate::context::{Context, Memory};
-use crate::observe::{Children, DetectorState, JobState, Pods};
+use crate::observe::{Children, DetectorState, JobState, Pods, Trouble};
 use crate::world::Key;
 use crate::{pki, revisions, status};
 
@@ -99,7 +99,7 @@ struct Pass<'p> {
     key: Key,
     now: SystemTime,
     sender: Sender,
-    faults: Vec<ApplyFault>,
+    faults: Vec<Trouble>,
     next: Duration,
 }
 
@@ -171,7 +171,7 @@ impl<'p> Pass<'p> {
             if known.is_none() {
                 return Ok(Action::requeue(Duration::from_secs(1)));
             }
-            for object in self.without_schema(self.load(&running).await?) {
+            for object in sets::without_schema(self.load(&running).await?) {
                 let children = self.children();
                 let live = children.find(object.kind(), object.name());
                 self.send(&object, live.map(AsRef::as_ref)).await?;
@@ -350,9 +350,7 @@ impl<'p> Pass<'p> {
         if before == status || self.ctx.memory(&self.key, is_written) {
             return Ok(());
         }
-        if !self.ctx.term.holds() {
-            return Err(ApplyError::NotLeader.into());
-        }
+        self.sender.must_lead()?;
         let api: Api<Ja4Pipeline> = Api::namespaced(self.ctx.client.clone(), &self.key.0);
         let body = json!({
             "apiVersion": format!("{}/{}", operator_api::GROUP, operator_api::VERSION),

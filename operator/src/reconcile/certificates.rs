@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use operator_api::conditions::reasons;
 use operator_api::{Ja4Pipeline, labels};
 use operator_manifests::ValidPipeline;
 use serde_json::json;
 
 use super::{FORBIDDEN_PATIENCE, Pass, ReconcileError};
-use crate::apply::{ApplyError, forbidden_remedy, sort};
-use crate::conditions::{ApplyFault, Certificates};
-use crate::kinds::Kind;
+use crate::apply::{ApplyError, forbidden_remedy};
+use crate::conditions::Certificates;
+use crate::kinds::{CONFIG_MAP, SECRET};
+use crate::observe::Trouble;
 use crate::pki::{self, Part, Stored};
 use crate::vault::Known;
 
@@ -28,7 +27,7 @@ impl Pass<'_> {
         let secrets = match self.ctx.vault.of(&self.key) {
             Known::NotYet => return Ok(None),
             Known::Forbidden(words) => {
-                self.faults.push(ApplyFault {
+                self.faults.push(Trouble {
                     reason: reasons::FORBIDDEN,
                     message: format!("{words}; {}", forbidden_remedy("Secret")),
                     // A binding that was made a moment ago is not known everywhere yet.
@@ -70,7 +69,7 @@ impl Pass<'_> {
             );
         }
         for fault in plan.faults {
-            self.faults.push(ApplyFault {
+            self.faults.push(Trouble {
                 reason: reasons::CONFIG_MISSING,
                 message: fault,
                 is_stuck: true,
@@ -112,14 +111,10 @@ impl Pass<'_> {
         is_new: bool,
     ) -> Result<(), ApplyError> {
         let name = part.name(&valid.name);
-        let kind = if part.is_config_map() {
-            "ConfigMap"
-        } else {
-            "Secret"
-        };
+        let kind = if part.is_config_map() { CONFIG_MAP } else { SECRET };
         let mut object = json!({
-            "apiVersion": "v1",
-            "kind": kind,
+            "apiVersion": kind.api_version(),
+            "kind": kind.name,
             "metadata": {
                 "name": name,
                 "namespace": valid.namespace,
@@ -150,34 +145,18 @@ impl Pass<'_> {
             object["type"] = json!(part.secret_type());
             object["data"] = json!(data);
         }
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind));
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.ctx.client.clone(), &valid.namespace, &resource);
-        if is_new {
-            self.ctx.metrics.requested("get");
-            let found = api
-                .get_opt(&name)
-                .await
-                .map_err(|error| sort(kind, &name, error))?;
-            let kind = kind.to_owned();
-            match found {
-                None => {}
-                // A key or a token that is there is never replaced by a new one.
-                Some(found) if found.labels().get(labels::PIPELINE) == Some(&valid.name) => {
-                    return Err(ApplyError::Stale { kind, name });
-                }
-                Some(_) => return Err(ApplyError::NotOurs { kind, name }),
-            }
+        if is_new && let Some(found) = self.sender.find(kind, &valid.namespace, &name).await? {
+            let is_ours = found.labels().get(labels::PIPELINE) == Some(&valid.name);
+            let kind = kind.name.to_owned();
+            // A key or a token that is there is never replaced by a new one.
+            return Err(if is_ours {
+                ApplyError::Stale { kind, name }
+            } else {
+                ApplyError::NotOurs { kind, name }
+            });
         }
-        self.sender.must_lead()?;
-        self.ctx.metrics.requested("apply");
-        let params = PatchParams::apply(labels::OPERATOR).force();
-        let sent = api
-            .patch(&name, &params, &Patch::Apply(&object))
-            .await
-            .map_err(|error| sort(kind, &name, error))?;
+        let sent = self.sender.put(kind, &valid.namespace, &name, &object).await?;
         if part.is_config_map() {
-            let kind = Kind::of("v1", "ConfigMap").expect("it is a known kind");
             self.ctx.world.note(kind, sent);
         } else {
             self.ctx.vault.note(&self.key, &name, content.clone());

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use operator_api::conditions::reasons;
 use operator_api::{Component, labels};
@@ -12,8 +11,8 @@ use operator_manifests::{Desired, Observed, Stage, ValidPipeline, desired};
 use serde_json::Value;
 
 use super::{Outcome, Pass, ReconcileError};
-use crate::apply::{ApplyError, orphans, sort};
-use crate::kinds::Kind;
+use crate::apply::{ApplyError, orphans};
+use crate::kinds::CONTROLLER_REVISION;
 use crate::observe::JobState;
 use crate::pki::Part;
 use crate::revisions::{self, Choice, Record};
@@ -29,17 +28,24 @@ const ATTEMPT_MIN: Duration = Duration::from_secs(10);
 impl Pass<'_> {
     /// Decides which set is to run, sends it stage by stage, and takes away what is too much.
     pub(super) async fn sets(&mut self, valid: &ValidPipeline) -> Result<Outcome, ReconcileError> {
-        let (attempt, next_attempt) = self.schema_attempt(valid);
-        let observed = Observed {
-            schema_attempt: attempt,
-            retry: self.annotation(labels::RETRY),
+        let mut observed = Observed {
+            schema_attempt: self.attempt_before(),
+            retry: self
+                .pipeline
+                .annotations()
+                .get(labels::RETRY)
+                .cloned()
+                .unwrap_or_default(),
         };
-        let wanted = desired(valid, &observed);
-        let schema_job = wanted
-            .iter()
-            .find(|object| object.stage == Stage::Schema)
-            .map(|object| object.name().to_owned())
-            .unwrap_or_default();
+        let mut wanted = desired(valid, &observed);
+        let mut schema_job = job_name(&wanted);
+        let mut next_attempt = self.next_attempt(&schema_job, observed.schema_attempt);
+        if next_attempt.is_some_and(|next| next <= self.now) {
+            next_attempt = None;
+            observed.schema_attempt += 1;
+            wanted = desired(valid, &observed);
+            schema_job = job_name(&wanted);
+        }
         let wanted_hash = revisions::set_hash(&wanted);
         let records = revisions::records(&self.children().0);
         let before = self
@@ -52,7 +58,7 @@ impl Pass<'_> {
         let mut outcome = Outcome {
             held: None,
             schema_job,
-            schema_attempt: attempt,
+            schema_attempt: observed.schema_attempt,
             next_attempt,
             revisions: before.clone(),
             awaiting: None,
@@ -77,14 +83,14 @@ impl Pass<'_> {
             Choice::Awaiting { hash, running } => {
                 let objects = self.load(&running).await?;
                 outcome.awaiting = Some((revisions::differences(&objects, &wanted), hash));
-                self.without_schema(objects)
+                without_schema(objects)
             }
             Choice::RolledBack { good, why } => {
                 outcome.rolled_back = Some(why);
                 outcome.revisions.rolled_back = Some(wanted_hash);
                 outcome.revisions.current = good.number;
                 let objects = self.load(&good).await?;
-                self.without_schema(objects)
+                without_schema(objects)
             }
         };
         if outcome.revisions.current != before.current || outcome.revisions.since.is_none() {
@@ -102,51 +108,27 @@ impl Pass<'_> {
         Ok(outcome)
     }
 
-    /// Migrations go forward only: a set that is not the spec's takes none back.
-    #[expect(clippy::unused_self, reason = "reads as a step of the pass")]
-    pub(super) fn without_schema(&self, objects: Vec<Desired>) -> Vec<Desired> {
-        objects
-            .into_iter()
-            .filter(|object| object.stage != Stage::Schema)
-            .collect()
-    }
-
-    fn annotation(&self, name: &str) -> String {
-        self.pipeline.annotations().get(name).cloned().unwrap_or_default()
-    }
-
-    /// Which try of the schema Job it is, and when the next one is if this one failed.
-    fn schema_attempt(&self, valid: &ValidPipeline) -> (u32, Option<SystemTime>) {
-        let attempt = self
+    /// Which try of the schema Job it was, from 0.
+    fn attempt_before(&self) -> u32 {
+        let schema = self
             .pipeline
             .status
             .as_ref()
-            .and_then(|status| status.schema.as_ref())
-            .map_or(0, |schema| schema.attempt);
-        let observed = Observed {
-            schema_attempt: attempt,
-            retry: self.annotation(labels::RETRY),
+            .and_then(|status| status.schema.as_ref());
+        schema.map_or(0, |schema| schema.attempt)
+    }
+
+    /// When the schema Job is to be tried again, if its last try failed.
+    fn next_attempt(&self, job: &str, attempt: u32) -> Option<SystemTime> {
+        let JobState::Failed { reason, at, .. } = self.children().job(job, self.now).0 else {
+            return None;
         };
-        let objects = desired(valid, &observed);
-        let Some(job) = objects.iter().find(|object| object.stage == Stage::Schema) else {
-            return (attempt, None);
+        let most = if is_of_store(&reason) {
+            ATTEMPT_MAX_STORE
+        } else {
+            ATTEMPT_MAX
         };
-        match self.children().job(job.name(), self.now).0 {
-            JobState::Failed { reason, at, .. } => {
-                let most = if is_of_store(&reason) {
-                    ATTEMPT_MAX_STORE
-                } else {
-                    ATTEMPT_MAX
-                };
-                let next = at + ATTEMPT_MIN.saturating_mul(1 << attempt.min(5)).min(most);
-                if next <= self.now {
-                    (attempt + 1, None)
-                } else {
-                    (attempt, Some(next))
-                }
-            }
-            _ => (attempt, None),
-        }
+        Some(at + ATTEMPT_MIN.saturating_mul(1 << attempt.min(5)).min(most))
     }
 
     async fn keep_record(
@@ -155,23 +137,14 @@ impl Pass<'_> {
         number: i64,
         objects: &[Desired],
     ) -> Result<(), ApplyError> {
-        self.sender.must_lead()?;
         let generation = self.pipeline.metadata.generation.unwrap_or(0);
         let record = revisions::record(valid, generation, number, objects);
-        let name = record["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let kind = Kind::of("apps/v1", "ControllerRevision").expect("it is a known kind");
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.ctx.client.clone(), &self.key.0, &kind.resource());
-        self.ctx.metrics.requested("apply");
-        let sent = api
-            .patch(
-                &name,
-                &PatchParams::apply(labels::OPERATOR).force(),
-                &Patch::Apply(&record),
-            )
-            .await
-            .map_err(|error| sort("ControllerRevision", &name, error))?;
-        self.ctx.world.note(kind, sent);
+        let name = record["metadata"]["name"].as_str().unwrap_or_default();
+        let sent = self
+            .sender
+            .put(CONTROLLER_REVISION, &self.key.0, name, &record)
+            .await?;
+        self.ctx.world.note(CONTROLLER_REVISION, sent);
         Ok(())
     }
 
@@ -211,14 +184,7 @@ impl Pass<'_> {
         let mut kept: BTreeSet<(String, String)> =
             [("ConfigMap".to_owned(), Part::Trust.name(&valid.name))].into();
         let mut fallback: Option<Vec<Desired>> = None;
-        for stage in [
-            Stage::Base,
-            Stage::Store,
-            Stage::Schema,
-            Stage::Correlator,
-            Stage::Sensors,
-            Stage::Detectors,
-        ] {
+        for stage in Stage::ALL {
             for object in running.iter().filter(|object| object.stage == stage) {
                 kept.insert((object.kind().to_owned(), object.name().to_owned()));
                 let children = self.children();
@@ -291,6 +257,20 @@ impl Pass<'_> {
             Stage::Base | Stage::Sensors | Stage::Detectors => true,
         }
     }
+}
+
+/// Name of the schema Job of a set.
+fn job_name(objects: &[Desired]) -> String {
+    let job = objects.iter().find(|object| object.stage == Stage::Schema);
+    job.map(|job| job.name().to_owned()).unwrap_or_default()
+}
+
+/// Migrations go forward only: a set that is not the spec's takes none back.
+pub(super) fn without_schema(objects: Vec<Desired>) -> Vec<Desired> {
+    objects
+        .into_iter()
+        .filter(|object| object.stage != Stage::Schema)
+        .collect()
 }
 
 /// True if a program's word is about the store, which a person may mend at any time.
