@@ -11,6 +11,16 @@ use crate::case::Case;
 use crate::volume::{self, NodeDisk};
 use crate::wait::{self, State};
 
+/// Images of a pipeline's parts.
+pub const IMAGES: [&str; 6] = [
+    "ja4-sensor",
+    "ja4-correlator",
+    "ja4-detector",
+    "ja4-dashboard",
+    "ja4-clickhouse",
+    "ja4-cli",
+];
+
 /// The smallest spec that runs here: small memory, volumes of classes that this test made.
 pub fn small(case: &Case) -> Value {
     json!({

@@ -26,16 +26,6 @@ const SAID_LATE: Duration = Duration::from_mins(1);
 const REPAIRED_WITHIN: Duration = Duration::from_secs(10);
 const INGRESS_PORT: u16 = 28543;
 const NODE1: &str = "10.77.0.11";
-const IMAGES: [&str; 7] = [
-    "ja4-sensor",
-    "ja4-correlator",
-    "ja4-detector",
-    "ja4-dashboard",
-    "ja4-clickhouse",
-    "ja4-cli",
-    "ja4-demo",
-];
-
 #[test]
 fn helm_installs_a_pipeline_that_becomes_ready_and_joins() {
     let need = Need::nodes(2).with_node_access();
@@ -166,7 +156,7 @@ fn what_is_wrong_is_said_with_its_remedy() {
 
 async fn prepare(case: &Case) -> anyhow::Result<()> {
     case.let_sensors_in().await?;
-    for image in IMAGES {
+    for image in resource::IMAGES.into_iter().chain(["ja4-demo"]) {
         case.image(image)?;
     }
     if case.name().starts_with("helm") {

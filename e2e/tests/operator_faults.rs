@@ -26,14 +26,7 @@ fn killed_again_and_again_it_ends_the_same() {
     let need = Need::nodes(2).with_node_access();
     ja4_e2e::test("killed_again_and_again_it_ends_the_same", need, async |case| {
         case.let_sensors_in().await?;
-        for image in [
-            "ja4-sensor",
-            "ja4-correlator",
-            "ja4-detector",
-            "ja4-dashboard",
-            "ja4-clickhouse",
-            "ja4-cli",
-        ] {
+        for image in resource::IMAGES {
             case.image(image)?;
         }
         resource::volumes(&case, "node1").await?;
